@@ -1,0 +1,106 @@
+# octet: `make help` lists the targets.
+CC      ?= gcc
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+DEBUG   ?= 0
+WERROR  ?= 0
+SANITIZE ?=
+V       ?= 0
+
+VERSION := $(shell sed -n 's/^\#define OCT_VERSION "\(.*\)"/\1/p' include/octet.h)
+
+CFLAGS_BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Itests -fPIC -fvisibility=hidden -pthread -g \
+    -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
+    -ffp-contract=off -fno-math-errno -fno-trapping-math -MMD -MP
+OPT := -O3
+ifeq ($(DEBUG),1)
+OPT := -O1
+endif
+ifeq ($(WERROR),1)
+CFLAGS_BASE += -Werror
+endif
+ifneq ($(SANITIZE),)
+CFLAGS_BASE += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=$(SANITIZE)
+endif
+CFLAGS_ALL = $(CFLAGS_BASE) $(OPT) $(CFLAGS)
+LDLIBS := -ldnnl -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
+CLI_LIBS := -lpopt
+TEST_LIBS := -lcriterion
+
+# One folder of objects per compiler and set of flags.
+KEY := $(shell printf '%s' '$(CC) $(CFLAGS_ALL) $(LDFLAGS)' | cksum | cut -d' ' -f1)
+OBJ := $(BUILD)/obj-$(KEY)
+
+# Instruction-set files carry their own flags; the portable ones are plain x86-64.
+ISA_AVX512 := -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+ISA_VNNI   := $(ISA_AVX512) -mavx512vnni
+ISA_AMX    := $(ISA_AVX512) -mamx-tile -mamx-int8
+
+Q := @
+ifeq ($(V),1)
+Q :=
+endif
+
+LIB_SRC := $(filter-out src/cli/% src/cpu/vec_% src/cpu/tile_%,$(shell find src -name '*.c' | sort))
+VEC_SRC := $(wildcard src/cpu/vec_*.c)
+TILE_SRC := $(wildcard src/cpu/tile_*.c)
+CLI_SRC := $(wildcard src/cli/*.c)
+PROTO_SRC := $(wildcard src/train/*.proto)
+PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
+TEST_SRC := $(wildcard tests/test_*.c)
+TEST_COMMON := $(wildcard tests/oracle/*.c tests/support/*.c)
+
+LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o) $(VEC_SRC:%.c=$(OBJ)/%.base.o) \
+    $(VEC_SRC:%.c=$(OBJ)/%.avx512.o) $(TILE_SRC:%.c=$(OBJ)/%.o) $(PROTO_OBJ)
+CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
+TEST_OBJ := $(TEST_SRC:%.c=$(OBJ)/%.o)
+TEST_COMMON_OBJ := $(TEST_COMMON:%.c=$(OBJ)/%.o)
+
+.PHONY: all lib help clean
+all: $(BUILD)/octet $(BUILD)/liboctet.so ## the program and the library
+
+lib: $(BUILD)/liboctet.a $(BUILD)/liboctet.so ## liboctet.a and liboctet.so
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(OBJ)/%.base.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -DOCT_VEC=base -c $< -o $@
+
+$(OBJ)/%.avx512.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) $(ISA_AVX512) -DOCT_VEC=avx512 -c $< -o $@
+
+$(OBJ)/src/cpu/tile_vnni.o: CFLAGS_ALL += $(ISA_VNNI)
+$(OBJ)/src/cpu/tile_amx.o: CFLAGS_ALL += $(ISA_AMX)
+
+$(OBJ)/src/train/%.pb-c.o: src/train/%.proto
+	@mkdir -p $(@D)
+	$(Q)protoc-c --proto_path=src/train --c_out=$(@D) $<
+	$(Q)$(CC) $(CFLAGS_ALL) -I$(@D) -c $(@:.o=.c) -o $@
+
+$(OBJ)/%.o: %.c | $(PROTO_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -I$(OBJ)/src/train -c $< -o $@
+
+$(BUILD)/liboctet.a: $(LIB_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/liboctet.so: $(LIB_OBJ)
+	$(Q)$(CC) -shared -Wl,-soname,liboctet.so.0 $(LDFLAGS) $^ -o $@ $(LDLIBS)
+
+$(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
+	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
+
+# Each tests/test_NAME.c is its own Criterion program.
+$(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $< $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
+
+clean: ## remove what make built
+	rm -rf $(BUILD)
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

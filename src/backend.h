@@ -1,0 +1,428 @@
+/* The device interface: one table of functions, one op each, the same table for every device.
+ * Kernels know shapes and numbers, never papers; layers and schemes call this table and nothing
+ * below it. All pointers named in argument structs are device pointers unless said otherwise.
+ *
+ * Contract of every op (docs/add-a-kernel.md):
+ *  - enqueues work and returns; allocates nothing, synchronises nothing, prints nothing;
+ *  - computes what numeric.h says, bit for bit, for any thread count and instruction set;
+ *  - reductions in a product's epilogue are integer; reductions in an elementwise pass are float in
+ *    one canonical order: per channel, OCT_REDUCE_PIXELS consecutive linear pixels are added
+ *    sequentially in float, the chunk sums are then added in index order in double;
+ *  - outputs with `mode` overwrite or accumulate in bf16/f32: new = round(f32(old) + f);
+ *  - a non-finite value met by a quantising op sets *flag to a nonzero value (OR).
+ * "rows" is the number of pixels N*H*W of an NHWC tensor, "channels" its innermost dimension. */
+#ifndef OCT_BACKEND_H
+#define OCT_BACKEND_H
+
+#include "base/conv_shape.h"
+#include "base/status.h"
+#include "base/tensor.h"
+
+enum oct_write { OCT_OVERWRITE, OCT_ACCUMULATE };
+enum oct_rounding { OCT_NEAREST, OCT_STOCHASTIC };
+
+/* What a step needs from outside. Lives in device memory; written by the host before a step. */
+struct oct_step_state {
+    uint64_t seed;
+    uint32_t step;
+    float lr;
+    uint32_t flag;          /* set by ops: non-finite value met; the update is predicated on 0 */
+    uint32_t first_sample;  /* global number of the batch's first sample inside the step */
+};
+
+/* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
+struct oct_range {
+    float *clip;      /* largest representable magnitude */
+    float *scale;     /* real value of one code, fl(clip / code_max) */
+    float *inverse;   /* fl(code_max / clip), 0 where clip is 0 */
+    int count;
+    int code_max;     /* 127, or 16256 for two planes */
+};
+
+/* Operand of a product. Float operands have planes = 1 and scale = NULL. */
+struct oct_operand {
+    enum oct_dtype dtype;        /* OCT_S8, OCT_F32 or OCT_BF16 */
+    int planes;                  /* s8: 1, or 2 with code = (hi << OCT_PLANE_SHIFT) + lo */
+    const void *data;            /* one plane, or the high plane */
+    const void *data_lo;         /* low plane or NULL */
+    const float *scale;          /* f32[1], or f32[K] if scale_per_k */
+    int scale_per_k;             /* legal for w in fprop and dy in wgrad only */
+};
+
+/* Integer statistics of a product's int32/int64 accumulators, per output channel, int64[K] each.
+ * The op adds (min/max: combines) into them; the caller clears with `stats_clear`. */
+struct oct_acc_stats {
+    int64_t *sum;      /* sum acc */
+    int64_t *sumsq;    /* sum rshift_round(acc, shift)^2 */
+    int64_t *min;
+    int64_t *max;
+    int shift;         /* oct_conv_stats_shift */
+};
+
+/* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16.
+ * s8: multiplier m_k = fl(sx * sw_k); y = round_y(fl(f32(acc) * m_k) (+ bias_k)).
+ * w.data is what weight_pack produced (s8) or KRSC f32/bf16. */
+struct oct_conv_fprop_args {
+    struct oct_conv_shape shape;
+    struct oct_operand x, w;
+    const float *bias;                  /* f32[K] or NULL */
+    void *y;
+    enum oct_dtype y_dtype;
+    const struct oct_acc_stats *stats;  /* s8 only, or NULL */
+    void *workspace;
+};
+
+/* dx[N,H,W,C] = conv_transpose(dy[N,P,Q,K], w), multiplier m = fl(sdy * sw). */
+struct oct_conv_dgrad_args {
+    struct oct_conv_shape shape;
+    struct oct_operand dy, w;
+    void *dx;
+    enum oct_dtype dx_dtype;
+    enum oct_write mode;
+    void *workspace;
+};
+
+/* dw[K,R,S,C] f32 = sum over pixels of dy (x) x, exact integer sum, one conversion;
+ * multiplier m_k = fl(sx * sdy_k). */
+struct oct_conv_wgrad_args {
+    struct oct_conv_shape shape;
+    struct oct_operand x, dy;
+    float *dw;
+    enum oct_write mode;
+    void *workspace;
+};
+
+/* Quantises master weights and writes every layout the products read. Codes are nearest,
+ * q = oct_quantise(w, inverse[k or 0], code_max), the same for both packs unless range_dgrad. */
+struct oct_weight_pack_args {
+    struct oct_conv_shape shape;
+    const float *w;                 /* KRSC */
+    enum oct_dtype dtype;           /* of the operands to make: s8, f32, bf16 */
+    int planes;
+    struct oct_range range;         /* s8 only; scales already set */
+    void *fprop, *fprop_lo;         /* weight_pack_bytes each; lo planes NULL unless planes = 2 */
+    void *dgrad, *dgrad_lo;         /* NULL: not needed (first layer) */
+    uint32_t *flag;
+};
+
+/* Plain quantisation of x[rows, channels] f32/bf16 to s8 codes (one or two planes). */
+struct oct_quantise_args {
+    int64_t rows;
+    int channels;
+    const void *x;
+    enum oct_dtype dtype;
+    struct oct_range range;         /* count 1 or channels */
+    enum oct_rounding rounding;
+    uint32_t tensor;                /* id that keys the rounding bits */
+    const struct oct_step_state *step;
+    int8_t *q, *q_lo;
+    int64_t *saturated;             /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
+    uint32_t *flag;
+};
+
+/* Per-channel statistics of x[rows, channels] f32/bf16: amax f32[channels], and optionally the
+ * canonical sum and sum of squares f64[channels], min and max f32[channels]. Overwrites. */
+struct oct_channel_stats_args {
+    int64_t rows;
+    int channels;
+    const void *x;
+    enum oct_dtype dtype;
+    float *amax, *min, *max;
+    double *sum, *sumsq;
+    void *workspace;                /* channel_workspace(rows, channels) bytes */
+    uint32_t *flag;
+};
+
+/* count[c] = number of |x[.,c]| > threshold[c]; total = number of |x| > threshold_all[0]. */
+struct oct_count_above_args {
+    int64_t rows;
+    int channels;
+    const void *x;
+    enum oct_dtype dtype;
+    const float *threshold, *threshold_all;
+    int64_t *count, *total;
+    void *workspace;
+};
+
+/* Distribution-adaptive clip values, element by element over [range.count]:
+ *   rule AMAX : clip = amax
+ *   rule EMA  : clip = amax at the first visit, else (1 - k a) clip + a amax
+ *   rule TAIL : label = count > lambda * population ? bell : tail
+ *               bell: clip = amax; tail: EMA, restarted from amax when the label has just flipped
+ * amax = 0 leaves the clip as it is and gives scale codes of 0 (inverse = 0 for this step).
+ * Then scale and inverse are set. */
+enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL };
+enum oct_tail_label { OCT_LABEL_NONE, OCT_LABEL_BELL, OCT_LABEL_TAIL };
+
+struct oct_range_update_args {
+    struct oct_range range;         /* clip is state */
+    enum oct_clip_rule rule;
+    float k, a, lambda;
+    const float *amax;              /* f32[count], or f32[amax_count] reduced by max if count 1 */
+    int amax_count;
+    const int64_t *above;           /* TAIL: elements with |x| > sigma, int64[count] */
+    double population;              /* TAIL: elements per entry */
+    uint8_t *label;                 /* TAIL: u8[count], state */
+    uint8_t *visited;               /* EMA, TAIL: u8[count], state */
+};
+
+/* Finishes BN statistics in double and prepares the elementwise passes (docs/numerics.md, BN).
+ * Training: n = count; mean = S1/n * m, var = (S2 4^h/n - (S1/n)^2) m^2 (integer statistics) or
+ * from sum/sumsq (float), biased; running = (1-momentum) running + momentum * (mean, n/(n-1) var).
+ * Evaluation: mean, var = running.  invstd = 1/sqrt(var + eps);
+ * a = f32(gamma invstd), b = f32(beta - mean gamma invstd), ix = f32(invstd),
+ * jx = f32(-mean invstd). */
+struct oct_bn_finalize_args {
+    int channels;
+    int64_t count;
+    int training;
+    const struct oct_acc_stats *acc;         /* integer statistics, or NULL */
+    const float *x_scale, *w_scale;          /* m_k = fl(sx * sw[k or 0]) of those */
+    int w_scale_per_k;
+    const double *sum, *sumsq;               /* float statistics */
+    const float *y_min, *y_max;              /* float statistics: extremes of y */
+    enum oct_dtype y_dtype;                  /* rounding that y went through */
+    const float *gamma, *beta;               /* f32[channels] */
+    float eps, momentum;
+    float *running_mean, *running_var;
+    int relu;
+    float *a, *b, *ix, *jx;                  /* f32[channels] each */
+    float *xhat_max;                         /* f32[channels]: exact max |ix y + jx|, or NULL */
+    float *z_amax;                           /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
+};
+
+/* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
+ * With x NULL only amax is computed. */
+struct oct_act_fwd_args {
+    int64_t rows;
+    int channels;
+    const void *y;
+    enum oct_dtype y_dtype;                  /* f32 or bf16 */
+    const float *a, *b;                      /* f32[channels], or NULL: identity */
+    const void *residual;                    /* [rows, channels] or NULL */
+    enum oct_dtype residual_dtype;           /* s8 (with residual_scale f32[1]), bf16 or f32 */
+    const float *residual_scale;
+    int relu;
+    void *x;                                 /* s8, bf16 or f32, or NULL */
+    enum oct_dtype x_dtype;
+    struct oct_range x_range;                /* s8: count 1 */
+    void *trunk;                             /* bf16 copy of the unquantised result, or NULL */
+    uint8_t *mask;                           /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
+    float *amax;                             /* f32[1] = max |result|, or NULL */
+    int64_t *saturated;                      /* [1] += clipped codes, or NULL */
+    uint32_t *flag;
+};
+
+/* First backward pass of BN(+residual)+ReLU: dz = da * (z > 0).  z's sign comes from `mask`, or is
+ * recomputed from y if mask is NULL; relu = 0: dz = da.  Canonical sums per channel. */
+struct oct_bn_bwd_reduce_args {
+    int64_t rows;
+    int channels;
+    const void *da;
+    enum oct_dtype da_dtype;
+    const void *y;
+    enum oct_dtype y_dtype;
+    const float *a, *b, *ix, *jx;
+    int relu;
+    const uint8_t *mask;
+    double *sum_dz, *sum_dz_xhat, *sum_dz2;  /* f64[channels] */
+    float *dz_min, *dz_max;                  /* f32[channels] */
+    void *workspace;
+};
+
+/* m1 = f32(sum dz / n), m2 = f32(sum dz xhat / n), dgamma (+)= sum dz xhat, dbeta (+)= sum dz;
+ * bound[c] = |a| (max(|dz_max - m1|, |dz_min - m1|) + |m2| xhat_max), rounded up (docs/numerics.md);
+ * sigma[c] = analytic standard deviation of dy, sigma_all = that of the whole tensor. */
+struct oct_bn_bwd_finalize_args {
+    int channels;
+    int64_t count;
+    const double *sum_dz, *sum_dz_xhat, *sum_dz2;
+    const float *dz_min, *dz_max, *a, *xhat_max;
+    const float *ix;
+    float *m1, *m2;
+    float *dgamma, *dbeta;
+    enum oct_write mode;
+    float *bound;                            /* f32[channels] or NULL */
+    float *sigma, *sigma_all;                /* f32[channels], f32[1], or NULL */
+};
+
+/* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
+ * operand), s8 codes per tensor (dX operand), float. Optionally passes dz on to the residual
+ * branch, and gathers what the clip rules of this or the next step need.
+ * Element order inside the formula: t = fl(dz - m1); u = fl(xhat m2); dy = fl(a fl(t - u)). */
+struct oct_bn_bwd_apply_args {
+    int64_t rows;
+    int channels;
+    const void *da;
+    enum oct_dtype da_dtype;
+    const void *y;
+    enum oct_dtype y_dtype;
+    const float *a, *b, *ix, *jx, *m1, *m2;
+    int relu;
+    const uint8_t *mask;
+    int8_t *q_channel, *q_channel_lo;        /* with range_channel (count = channels), or NULL */
+    struct oct_range range_channel;
+    int8_t *q_tensor, *q_tensor_lo;          /* with range_tensor (count = 1), or NULL */
+    struct oct_range range_tensor;
+    enum oct_rounding rounding;
+    uint32_t tensor;                         /* keys the rounding bits, the same for both copies */
+    const struct oct_step_state *step;
+    void *dy;                                /* float output or NULL */
+    enum oct_dtype dy_dtype;
+    void *d_residual;                        /* dz for the residual branch, or NULL */
+    enum oct_dtype d_residual_dtype;
+    enum oct_write d_residual_mode;
+    const float *sigma, *sigma_all;          /* thresholds of the counts, or NULL */
+    int64_t *above, *above_all;              /* int64[channels], int64[1] */
+    float *amax;                             /* f32[channels] or NULL */
+    int64_t *saturated;                      /* [2] += clipped codes of the two copies, or NULL */
+    void *workspace;
+    uint32_t *flag;
+};
+
+/* Pooling over NHWC. s8 input: codes keep their scale (max), or the result is
+ * f32 = fl(f32(sum of codes) * fl(scale / window)) (average). */
+struct oct_pool_args {
+    struct oct_conv_shape shape;             /* k = c, groups = c; r, s window */
+    int average;                             /* 0: max; 1: average, padding counted */
+    const void *x;
+    enum oct_dtype x_dtype;
+    const float *x_scale;                    /* s8 average only, f32[1] */
+    void *y;                                 /* max: x_dtype; average: f32, or bf16 for bf16 */
+    enum oct_dtype y_dtype;
+    uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C] */
+};
+
+struct oct_pool_bwd_args {
+    struct oct_conv_shape shape;
+    int average;
+    const void *dy;
+    enum oct_dtype dy_dtype;
+    const uint8_t *winner;
+    void *dx;
+    enum oct_dtype dx_dtype;
+    enum oct_write mode;
+};
+
+/* Softmax cross-entropy with label smoothing over logits f32[N, K], forward and gradient:
+ * dlogits = fl(fl(p - target) * grad_scale).  loss[n], correct1[n], correct5[n] (0/1) per sample;
+ * ties of a logit count against the label. */
+struct oct_loss_args {
+    int n, k;
+    const float *logits;
+    const int32_t *labels;
+    float smoothing, grad_scale;
+    float *loss;
+    uint8_t *top1, *top5;
+    float *dlogits;                          /* NULL in evaluation */
+};
+
+/* SGD over one parameter tensor, skipped as a whole if *flag != 0:
+ * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)). */
+struct oct_sgd_args {
+    int64_t count;
+    float *w, *momentum;
+    const float *dw;
+    const struct oct_step_state *step;       /* lr, flag */
+    float mu, weight_decay;
+    int nesterov;
+    float *amax;                             /* f32[1] = max |w| afterwards, or NULL */
+};
+
+/* average = fl(average + fl((1 - decay) * fl(value - average))), skipped if *flag != 0. */
+struct oct_ema_args {
+    int64_t count;
+    float *average;
+    const float *value;
+    float decay;
+    const uint32_t *flag;
+};
+
+/* Images of a batch: u8[N,H,W,C] to f32 (x/255 - mean_c) / std_c as fl(fl(x a_c) + b_c); the
+ * channels are padded with zeros to channels_out. */
+struct oct_image_args {
+    int64_t rows;
+    int channels, channels_out;
+    const uint8_t *image;
+    float a[4], b[4];
+    void *x;
+    enum oct_dtype x_dtype;                  /* f32 or bf16 */
+};
+
+/* sum over rows of x[rows, channels] f32 in canonical order, e.g. the gradient of a bias. */
+struct oct_channel_sum_args {
+    int64_t rows;
+    int channels;
+    const float *x;
+    float *sum;
+    enum oct_write mode;
+    void *workspace;
+};
+
+struct oct_backend;
+typedef struct oct_backend oct_backend;
+
+struct oct_backend {
+    const char *name;                        /* "cpu", "cuda", "sim" */
+    const char *isa;                         /* kernels chosen: "amx", "vnni", "c", "sm_80", ... */
+    void *ctx;
+
+    /* memory: 64-byte aligned device memory; upload and download wait for the device */
+    enum oct_status (*alloc)(oct_backend *, size_t bytes, void **out);
+    void (*free)(oct_backend *, void *);
+    enum oct_status (*upload)(oct_backend *, void *device, const void *host, size_t bytes);
+    enum oct_status (*download)(oct_backend *, void *host, const void *device, size_t bytes);
+    enum oct_status (*copy)(oct_backend *, void *to, const void *from, size_t bytes);
+    enum oct_status (*clear)(oct_backend *, void *device, size_t bytes);
+    enum oct_status (*sync)(oct_backend *);
+
+    /* products; *_check says at plan time, with the reason, whether the backend can do it and how
+     * much workspace it needs (pointers in args are not read) */
+    enum oct_status (*conv_fprop_check)(oct_backend *, const struct oct_conv_fprop_args *, size_t *);
+    enum oct_status (*conv_fprop)(oct_backend *, const struct oct_conv_fprop_args *);
+    enum oct_status (*conv_dgrad_check)(oct_backend *, const struct oct_conv_dgrad_args *, size_t *);
+    enum oct_status (*conv_dgrad)(oct_backend *, const struct oct_conv_dgrad_args *);
+    enum oct_status (*conv_wgrad_check)(oct_backend *, const struct oct_conv_wgrad_args *, size_t *);
+    enum oct_status (*conv_wgrad)(oct_backend *, const struct oct_conv_wgrad_args *);
+    size_t (*weight_pack_bytes)(
+        oct_backend *, const struct oct_conv_shape *, enum oct_dtype, int dgrad);
+    enum oct_status (*weight_pack)(oct_backend *, const struct oct_weight_pack_args *);
+    enum oct_status (*stats_clear)(oct_backend *, const struct oct_acc_stats *, int channels);
+
+    /* quantise */
+    size_t (*channel_workspace)(oct_backend *, int64_t rows, int channels);
+    enum oct_status (*quantise)(oct_backend *, const struct oct_quantise_args *);
+    enum oct_status (*channel_stats)(oct_backend *, const struct oct_channel_stats_args *);
+    enum oct_status (*channel_sum)(oct_backend *, const struct oct_channel_sum_args *);
+    enum oct_status (*count_above)(oct_backend *, const struct oct_count_above_args *);
+    enum oct_status (*range_update)(oct_backend *, const struct oct_range_update_args *);
+
+    /* normalise and activate */
+    enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
+    enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
+    enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
+    enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
+    enum oct_status (*bn_bwd_apply)(oct_backend *, const struct oct_bn_bwd_apply_args *);
+
+    /* pool, input, loss */
+    enum oct_status (*pool)(oct_backend *, const struct oct_pool_args *);
+    enum oct_status (*pool_bwd)(oct_backend *, const struct oct_pool_bwd_args *);
+    enum oct_status (*image)(oct_backend *, const struct oct_image_args *);
+    enum oct_status (*loss)(oct_backend *, const struct oct_loss_args *);
+
+    /* update */
+    enum oct_status (*sgd)(oct_backend *, const struct oct_sgd_args *);
+    enum oct_status (*ema)(oct_backend *, const struct oct_ema_args *);
+};
+
+struct oct_backend_options {
+    const char *device;   /* "cpu" */
+    const char *isa;      /* NULL: best available; else "amx", "vnni", "c", ... */
+    int threads;          /* 0: all processors this process may use */
+};
+
+/* Opens a device by name. Fails with the reason if it is not there; never falls back to another. */
+enum oct_status oct_backend_open(const struct oct_backend_options *, oct_backend **out);
+void oct_backend_close(oct_backend *);
+
+#endif

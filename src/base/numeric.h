@@ -1,0 +1,182 @@
+/* THE scalar definitions of octet's arithmetic, for host and device. Every backend computes what
+ * these functions compute, bit for bit; docs/numerics.md derives them. Compiled without
+ * contraction (multiply then add, two roundings) and with subnormals flushed to zero.
+ *
+ * Code:  real = s * q, symmetric, q in [-127, 127]; -128 is never produced. */
+#ifndef OCT_NUMERIC_H
+#define OCT_NUMERIC_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define OCT_HD static __host__ __device__ __forceinline__
+#else
+#define OCT_HD static inline
+#endif
+
+enum {
+    OCT_CODE_MAX = 127,
+    OCT_PLANE_SHIFT = 7,      /* two-plane code = (hi << 7) + lo, both planes int8 */
+    OCT_CODE16_MAX = 127 << 7, /* 16256: largest two-plane code whose planes stay in range */
+    OCT_ACC_MAX_K = 133144,   /* products of +-127 that an int32 accumulator holds */
+    OCT_WGRAD_CHUNK = 131072, /* rows per int32 accumulation of a weight gradient */
+    OCT_REDUCE_PIXELS = 256   /* pixels a float reduction adds sequentially before going double */
+};
+
+OCT_HD uint32_t oct_bits_of_f32(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+OCT_HD float oct_f32_of_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* bf16 by the integer formula, ties to even. NaN keeps its sign and becomes quiet. */
+OCT_HD uint16_t oct_bf16_from_f32(float x)
+{
+    uint32_t u = oct_bits_of_f32(x);
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    uint32_t quiet = (u >> 16) | 0x40u;
+    return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+OCT_HD float oct_f32_from_bf16(uint16_t b)
+{
+    return oct_f32_of_bits((uint32_t)b << 16);
+}
+
+/* True for NaN and +-Inf, without relying on the compiler's float semantics. */
+OCT_HD int oct_not_finite(float x)
+{
+    return (oct_bits_of_f32(x) & 0x7f800000u) == 0x7f800000u;
+}
+
+/* Step between codes for a clip value: s = fl(amax / max). */
+OCT_HD float oct_scale_of_clip(float clip, int code_max)
+{
+    return clip / (float)code_max;
+}
+
+/* Multiplier that quantises: fl(max / amax); 0 where amax is 0 (or so small that the quotient
+ * overflows), so that all codes are 0. */
+OCT_HD float oct_inverse_of_clip(float clip, int code_max)
+{
+    float inverse = (float)code_max / clip;
+    return clip > 0.0f && !oct_not_finite(inverse) ? inverse : 0.0f;
+}
+
+OCT_HD float oct_clampf(float v, float bound)
+{
+    v = v > bound ? bound : v;
+    return v < -bound ? -bound : v;
+}
+
+/* Nearest code, ties to even: clamp, then round. */
+OCT_HD int oct_quantise(float x, float inverse, int code_max)
+{
+    return (int)rintf(oct_clampf(x * inverse, (float)code_max));
+}
+
+/* Stochastic code: t = rne(256 v), q = (t + r) >> 8 with a uniform byte r. Integers never move.
+ * (Arithmetic shift: floor division.) */
+OCT_HD int oct_quantise_stochastic(float x, float inverse, int code_max, uint32_t random_byte)
+{
+    float v = oct_clampf(x * inverse, (float)code_max);
+    int t = (int)rintf(256.0f * v);
+    return (t + (int)random_byte) >> 8;
+}
+
+/* Planes of a two-plane code q in [-16256, 16256]: q = (hi << 7) + lo, lo in [-64, 63]. */
+OCT_HD int oct_plane_hi(int q)
+{
+    return (q + 64) >> OCT_PLANE_SHIFT;
+}
+
+OCT_HD int oct_plane_lo(int q)
+{
+    return q - oct_plane_hi(q) * (1 << OCT_PLANE_SHIFT);
+}
+
+/* Exact combination of the accumulations of the two planes of one operand. */
+OCT_HD int64_t oct_combine_planes(int32_t hi, int32_t lo)
+{
+    return (int64_t)hi * (1 << OCT_PLANE_SHIFT) + lo;
+}
+
+/* floor(a / 2^h + 1/2). */
+OCT_HD int64_t oct_rshift_round(int64_t a, int h)
+{
+    return h > 0 ? (a + ((int64_t)1 << (h - 1))) >> h : a;
+}
+
+/* Products of operand scales come first (one rounding), then the accumulator is scaled (one
+ * rounding for the conversion, one for the product). */
+OCT_HD float oct_real_of_acc(int64_t acc, float multiplier)
+{
+    return (float)acc * multiplier;
+}
+
+/* BN: z = fl(fl(a * y) + b). */
+OCT_HD float oct_affine(float y, float a, float b)
+{
+    float product = a * y;
+    return product + b;
+}
+
+/* exp(x) for x <= 0 (softmax after subtracting the maximum): 2^n * p(r), degree-6 polynomial,
+ * relative error below 2^-22. Result 0 below -87. */
+OCT_HD float oct_expf_nonpositive(float x)
+{
+    if (!(x > -87.0f))
+        return x == x ? 0.0f : x;
+    float n = rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f; /* ln 2 in two parts: the first product is exact */
+    r = r - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r;
+    p = p + 1.0f;
+    return p * oct_f32_of_bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+/* ln(x) for finite x >= 1 (sum of exponentials whose largest is 1). */
+OCT_HD float oct_logf_from_one(float x)
+{
+    uint32_t u = oct_bits_of_f32(x);
+    int e = (int)(u >> 23) - 126;
+    float m = oct_f32_of_bits((u & 0x007fffffu) | 0x3f000000u); /* [0.5, 1) */
+    if (m < 0.707106781f) {
+        e -= 1;
+        m = m + m;
+    }
+    m = m - 1.0f;
+    float z = m * m;
+    float p = 7.0376836292e-2f;
+    p = p * m + -1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m + -1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m + -1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m + -2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    float y = m * z * p;
+    y = y + (float)e * -2.12194440e-4f;
+    y = y - 0.5f * z;
+    y = m + y;
+    return y + (float)e * 0.693359375f;
+}
+
+#endif

@@ -1,0 +1,29 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static _Thread_local char last_error[1024];
+
+enum oct_status oct_fail(enum oct_status code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(last_error, sizeof last_error, format, args);
+    va_end(args);
+    return code;
+}
+
+const char *oct_last_error(void)
+{
+    return last_error;
+}
+
+const char *oct_status_name(enum oct_status status)
+{
+    static const char *const names[] = {"ok", "bad argument", "bad shape", "unsupported",
+        "out of memory", "input/output error", "device error", "communication error",
+        "numeric error", "interrupted", "internal error"};
+    size_t index = (size_t)status;
+    return index < sizeof names / sizeof names[0] ? names[index] : "unknown status";
+}

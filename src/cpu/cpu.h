@@ -1,0 +1,44 @@
+/* The inside of the CPU backend: its context, the thread pool, and the two tables of kernels that
+ * depend on the instruction set. Products go through `tile` (tile_*.c, one file per ISA);
+ * elementwise passes through `vec` (vec_*.c, the same source compiled per ISA: the float contract
+ * makes the bits equal). oct_cpu_* functions are the backend table's entries. */
+#ifndef OCT_CPU_H
+#define OCT_CPU_H
+
+#include "backend.h"
+
+struct oct_pool;
+
+/* Calls work(arg, item, thread) for every item in [0, items), in any order, on all threads; returns
+ * when all are done. The items must come from the shape, never from the thread count. */
+typedef void oct_pool_work(void *arg, int64_t item, int thread);
+
+enum oct_status oct_pool_open(int threads, struct oct_pool **out);
+void oct_pool_close(struct oct_pool *pool);
+int oct_pool_threads(const struct oct_pool *pool);
+void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, void *arg);
+
+struct oct_tile_kernels; /* src/cpu/tile.h */
+struct oct_vec_kernels;  /* src/cpu/vec.h  */
+
+struct oct_cpu {
+    oct_backend table;                     /* first: the backend pointer is the context */
+    struct oct_pool *pool;
+    const struct oct_tile_kernels *tile;
+    const struct oct_vec_kernels *vec;
+    char isa_name[32];
+    void *dnnl;                            /* oneDNN engine, stream and primitive cache */
+};
+
+static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
+{
+    return (struct oct_cpu *)backend;
+}
+
+enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
+void oct_cpu_close(oct_backend *backend);
+
+/* Sets subnormals to zero (FTZ + DAZ) in the calling thread. Pool threads do it themselves. */
+void oct_cpu_flush_subnormals(void);
+
+#endif

@@ -1,0 +1,53 @@
+/* The files of a run folder that people and scripts read: log.jsonl, summary.csv, args.yaml,
+ * TensorBoard events, curve.svg. A resumed run appends; records beyond the resumed step (written
+ * by the run that died) are cut off first, so every step and epoch stands once. */
+#ifndef OCT_RUNLOG_H
+#define OCT_RUNLOG_H
+
+#include "base/status.h"
+
+#include <stdint.h>
+
+struct oct_runlog;
+
+struct oct_key_value {
+    const char *key, *value;
+};
+
+struct oct_runlog_options {
+    const char *dir;                     /* created if missing */
+    const struct oct_key_value *args;    /* resolved settings, written as args.yaml */
+    size_t args_count;
+    int64_t resume_step;                 /* -1: a fresh run (existing logs are an error) */
+    int resume_epoch;                    /* epochs completed at resume_step */
+};
+
+struct oct_step_record {
+    int64_t step;
+    int epoch;
+    double train_loss;                   /* printed with 17 significant digits */
+    double lr, images_per_second, data_seconds, step_seconds, saturation;
+};
+
+/* Health of one layer over the epoch, for log.jsonl. NaN: not measured. */
+struct oct_layer_record {
+    const char *layer;
+    double int8_share, saturation_dw, saturation_dx, tail_share, clip_over_amax, cosine_dw;
+};
+
+struct oct_epoch_record {
+    int epoch;                           /* 0-based */
+    int64_t step;
+    double train_loss, eval_loss, eval_top1, eval_top5, lr;
+    double train_seconds, val_seconds, images_per_second, data_share;
+    const struct oct_layer_record *layers;
+    size_t layer_count;
+};
+
+enum oct_status oct_runlog_open(const struct oct_runlog_options *options, struct oct_runlog **out);
+enum oct_status oct_runlog_step(struct oct_runlog *log, const struct oct_step_record *record);
+enum oct_status oct_runlog_epoch(struct oct_runlog *log, const struct oct_epoch_record *record);
+/* Redraws curve.svg, flushes and closes; accepts NULL. */
+void oct_runlog_close(struct oct_runlog *log);
+
+#endif
