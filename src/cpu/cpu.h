@@ -1,6 +1,6 @@
 /* The inside of the CPU backend: its context, the thread pool, and the two tables of kernels that
  * depend on the instruction set. Products go through `tile` (tile_*.c, one file per ISA);
- * elementwise passes through `vec` (vec_*.c, the same source compiled per ISA: the float contract
+ * elementwise passes through `norm` and `ops` (vec_*.c, the same source compiled per ISA: the float contract
  * makes the bits equal). oct_cpu_* functions are the backend table's entries. */
 #ifndef OCT_CPU_H
 #define OCT_CPU_H
@@ -18,14 +18,16 @@ void oct_pool_close(struct oct_pool *pool);
 int oct_pool_threads(const struct oct_pool *pool);
 void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, void *arg);
 
-struct oct_tile_kernels; /* src/cpu/tile.h */
-struct oct_vec_kernels;  /* src/cpu/vec.h  */
+struct oct_tile_kernels; /* src/cpu/tile.h: products */
+struct oct_vec_norm;     /* src/cpu/vec_norm.h: normalise and activate */
+struct oct_vec_ops;      /* src/cpu/vec_ops.h: quantise, pool, loss, update */
 
 struct oct_cpu {
     oct_backend table;                     /* first: the backend pointer is the context */
     struct oct_pool *pool;
     const struct oct_tile_kernels *tile;
-    const struct oct_vec_kernels *vec;
+    const struct oct_vec_norm *norm;
+    const struct oct_vec_ops *ops;
     char isa_name[32];
     void *dnnl;                            /* oneDNN engine, stream and primitive cache */
 };
