@@ -1,0 +1,92 @@
+/* What a scheme says about numbers: for every role a tensor plays, how it is represented and how
+ * its scale is found. Policies are data; layers read them, kernels never see them. */
+#ifndef OCT_POLICY_H
+#define OCT_POLICY_H
+
+#include "backend.h"
+
+#include <regex.h>
+#include <stdbool.h>
+
+/* Who reads the tensor decides how it is quantised. */
+enum oct_role {
+    OCT_ROLE_X,        /* activation, operand of fprop and wgrad */
+    OCT_ROLE_W_FWD,    /* weight, operand of fprop */
+    OCT_ROLE_W_DX,     /* weight, operand of dgrad */
+    OCT_ROLE_Y,        /* stored conv output, input of BN */
+    OCT_ROLE_RESIDUAL, /* activation as it enters a residual addition */
+    OCT_ROLE_DY_DW,    /* error, operand of wgrad */
+    OCT_ROLE_DY_DX,    /* error, operand of dgrad */
+    OCT_ROLE_DX,       /* error at a conv input, after its consumers are summed */
+    OCT_ROLES
+};
+
+const char *oct_role_name(enum oct_role role);
+
+enum oct_format {
+    OCT_FORMAT_F32,
+    OCT_FORMAT_BF16,
+    OCT_FORMAT_INT8,
+    OCT_FORMAT_INT16 /* two int8 planes, 15 bits */
+};
+
+enum oct_granularity { OCT_PER_TENSOR, OCT_PER_CHANNEL };
+
+/* When the statistic behind a clip value is taken. */
+enum oct_refresh {
+    OCT_REFRESH_EXACT, /* from this very tensor, at the price of a pass where nothing is free */
+    OCT_REFRESH_BOUND, /* from an upper bound known before the tensor is made: never clips */
+    OCT_REFRESH_LAST   /* from the last step's tensor: clips whenever the magnitude grows */
+};
+
+struct oct_policy {
+    enum oct_format format;
+    enum oct_granularity granularity;
+    enum oct_clip_rule clip;
+    float k, a, lambda; /* parameters of the clip rule (backend.h) */
+    enum oct_rounding rounding;
+    enum oct_refresh refresh;
+};
+
+/* One resolved set of policies: a scheme with its options, before layers differ. */
+struct oct_numerics {
+    const struct oct_scheme *scheme;
+    struct oct_policy role[OCT_ROLES];
+    enum oct_dtype act_dtype;      /* storage of y, dA and of float operands: f32 or bf16 */
+    bool int8_fprop, int8_dgrad, int8_wgrad;
+    enum oct_format first_last;    /* INT8, INT16, or a float format */
+    const char *skip_pattern;      /* as given, or NULL */
+    regex_t skip;                  /* valid if skip_pattern */
+};
+
+/* Which of a layer's three products are integer, and in which format their operands stand. */
+struct oct_layer_numerics {
+    struct oct_policy role[OCT_ROLES];
+    bool fprop, dgrad, wgrad;      /* this product is an int8 product */
+    char reason[96];               /* why a product is not, or "" */
+};
+
+/* Product settings of layer `name`; `edge` marks the first and the last layer of a network. */
+void oct_layer_numerics(const struct oct_numerics *numerics, const char *name, bool edge,
+    struct oct_layer_numerics *out);
+
+static inline int oct_format_planes(enum oct_format format)
+{
+    return format == OCT_FORMAT_INT16 ? 2 : 1;
+}
+
+static inline int oct_format_code_max(enum oct_format format)
+{
+    return format == OCT_FORMAT_INT16 ? OCT_CODE16_MAX : OCT_CODE_MAX;
+}
+
+static inline bool oct_format_is_integer(enum oct_format format)
+{
+    return format == OCT_FORMAT_INT8 || format == OCT_FORMAT_INT16;
+}
+
+/* The factoring rule: a scale may vary only along dimensions that survive the contraction. Checks
+ * every role of `layer` and names product, role and dimension of the first violation. */
+enum oct_status oct_check_factoring(const struct oct_layer_numerics *layer, const char *name);
+
+#endif
