@@ -1,4 +1,4 @@
-#include "graph/plan.h"
+#include "base/plan.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -13,7 +13,6 @@ struct oct_plan {
     size_t count, capacity;
     struct oct_buffer *workspace;
     bool out_of_memory;
-    void *persistent, *transient;
     size_t persistent_bytes, transient_bytes;
 };
 
@@ -26,14 +25,10 @@ enum oct_status oct_plan_open(struct oct_plan **out)
     return OCT_OK;
 }
 
-void oct_plan_close(struct oct_plan *plan, oct_backend *backend)
+void oct_plan_close(struct oct_plan *plan)
 {
     if (!plan)
         return;
-    if (plan->transient)
-        backend->free(backend, plan->transient);
-    if (plan->persistent)
-        backend->free(backend, plan->persistent);
     for (size_t i = 0; i < plan->count; i++)
         free(plan->buffers[i]);
     free(plan->buffers);
@@ -131,7 +126,7 @@ static size_t lowest_gap(const struct oct_buffer *buffer, struct oct_buffer **pl
     return offset;
 }
 
-size_t oct_plan_layout(struct oct_buffer **buffers, size_t count)
+size_t oct_layout_buffers(struct oct_buffer **buffers, size_t count)
 {
     size_t total = 0;
     qsort(buffers, count, sizeof(struct oct_buffer *), larger_first);
@@ -144,30 +139,16 @@ size_t oct_plan_layout(struct oct_buffer **buffers, size_t count)
     return total;
 }
 
-static enum oct_status allocate(
-    oct_backend *backend, size_t bytes, const char *what, void **out)
+enum oct_status oct_plan_layout(struct oct_plan *plan, size_t *persistent, size_t *transient)
 {
-    if (bytes == 0)
-        return OCT_OK;
-    if (backend->alloc(backend, bytes, out) != OCT_OK)
-        return oct_fail(OCT_NOMEM,
-            "%s of the network need %.1f MiB, which device %s does not have: use a smaller "
-            "--batch-size",
-            what, (double)bytes / 1048576.0, backend->name);
-    return backend->clear(backend, *out, bytes);
-}
-
-enum oct_status oct_plan_commit(struct oct_plan *plan, oct_backend *backend)
-{
-    enum oct_status status = OCT_OK;
-    struct oct_buffer **moving = NULL;
+    struct oct_buffer **moving = malloc((plan->count + 1) * sizeof(struct oct_buffer *));
     size_t moving_count = 0;
 
-    if (plan->out_of_memory)
+    if (plan->out_of_memory || !moving) {
+        free(moving);
         return oct_fail(OCT_NOMEM, "no memory for the memory plan");
-    moving = malloc((plan->count + 1) * sizeof(struct oct_buffer *));
-    if (!moving)
-        return oct_fail(OCT_NOMEM, "no memory for the memory plan");
+    }
+    plan->persistent_bytes = 0;
     for (size_t i = 0; i < plan->count; i++) {
         struct oct_buffer *buffer = plan->buffers[i];
         if (buffer->first != OCT_PERSISTENT) {
@@ -177,17 +158,20 @@ enum oct_status oct_plan_commit(struct oct_plan *plan, oct_backend *backend)
         buffer->offset = plan->persistent_bytes;
         plan->persistent_bytes += buffer->bytes;
     }
-    plan->transient_bytes = oct_plan_layout(moving, moving_count);
-    OCT_OUT(allocate(backend, plan->persistent_bytes, "weights and state", &plan->persistent));
-    OCT_OUT(allocate(backend, plan->transient_bytes, "activations", &plan->transient));
+    plan->transient_bytes = oct_layout_buffers(moving, moving_count);
+    free(moving);
+    *persistent = plan->persistent_bytes;
+    *transient = plan->transient_bytes;
+    return OCT_OK;
+}
+
+void oct_plan_place(struct oct_plan *plan, void *persistent, void *transient)
+{
     for (size_t i = 0; i < plan->count; i++) {
         struct oct_buffer *buffer = plan->buffers[i];
-        char *base = buffer->first == OCT_PERSISTENT ? plan->persistent : plan->transient;
+        char *base = buffer->first == OCT_PERSISTENT ? persistent : transient;
         buffer->data = base + buffer->offset;
     }
-out:
-    free(moving);
-    return status;
 }
 
 size_t oct_plan_saved_bytes(const struct oct_plan *plan, int forward_moments)

@@ -1,10 +1,10 @@
-/* Device memory of a network, decided once. Layers book buffers with a lifetime; the planner lays
+/* Memory of a network, decided once. Layers book buffers with a lifetime; the planner lays
  * them out so that buffers that live at the same time never overlap; afterwards nothing is
  * allocated. Moments: node i runs forward at moment i and backward at moment 2n-1-i. */
 #ifndef OCT_PLAN_H
 #define OCT_PLAN_H
 
-#include "backend.h"
+#include "base/status.h"
 
 #include <stdbool.h>
 
@@ -15,16 +15,16 @@ struct oct_buffer {
     size_t bytes;
     int first, last;     /* moments, inclusive; OCT_PERSISTENT: always */
     size_t offset;
-    void *data;          /* set by oct_plan_commit */
+    void *data;          /* set by oct_plan_place */
 };
 
 struct oct_plan;
 
 enum oct_status oct_plan_open(struct oct_plan **out);
-void oct_plan_close(struct oct_plan *plan, oct_backend *backend);
+void oct_plan_close(struct oct_plan *plan);
 
-/* Books `bytes`; the result stays valid (and its fields may be widened) until commit. NULL only
- * when out of memory, which commit then reports. */
+/* Books `bytes`; the result stays valid (and its fields may be widened) until the layout. NULL only
+ * when out of memory, which oct_plan_layout then reports. */
 struct oct_buffer *oct_plan_book(
     struct oct_plan *plan, size_t bytes, int first, int last, const char *name, ...)
     __attribute__((format(printf, 5, 6)));
@@ -36,11 +36,14 @@ void oct_plan_use(struct oct_buffer *buffer, int moment);
 void oct_plan_workspace(struct oct_plan *plan, size_t bytes);
 void *oct_plan_workspace_data(const struct oct_plan *plan);
 
-/* Lays out, allocates (two allocations) and clears. */
-enum oct_status oct_plan_commit(struct oct_plan *plan, oct_backend *backend);
+/* Lays out. Two blocks of memory are wanted, aligned to 64 bytes: what persists, what moves. */
+enum oct_status oct_plan_layout(struct oct_plan *plan, size_t *persistent, size_t *transient);
+
+/* Sets every buffer's data inside the two blocks. */
+void oct_plan_place(struct oct_plan *plan, void *persistent, void *transient);
 
 /* The layout itself: a pure function of sizes and lifetimes. Sets offsets; returns the total. */
-size_t oct_plan_layout(struct oct_buffer **buffers, size_t count);
+size_t oct_layout_buffers(struct oct_buffer **buffers, size_t count);
 
 /* Bytes of buffers alive both at the end of forward and at the start of backward. */
 size_t oct_plan_saved_bytes(const struct oct_plan *plan, int forward_moments);

@@ -1,0 +1,40 @@
+/* From a statistic to a scale to a quantised tensor: the state of a scale, and the steps that
+ * layers take with it. Everything runs on the device; no value is read back. */
+#ifndef OCT_QUANT_H
+#define OCT_QUANT_H
+
+#include "base/plan.h"
+#include "quant/policy.h"
+
+/* A scale's device state. All buffers hold `count` entries and outlive the step. */
+struct oct_range_state {
+    int count, code_max;
+    struct oct_buffer *clip, *scale, *inverse; /* f32 */
+    struct oct_buffer *label, *visited;        /* u8 */
+    struct oct_buffer *amax;                   /* f32: the last tensor's largest magnitudes */
+    struct oct_buffer *above;                  /* s64: the last tensor's count of |x| > sigma */
+    struct oct_buffer *average;                /* f32[1], activations: clip value of evaluation */
+    struct oct_buffer *average_scale, *average_inverse, *average_visited;
+};
+
+/* Books the state of a scale with `count` entries. `averaged`: evaluation uses a moving average. */
+void oct_range_book(struct oct_plan *plan, struct oct_range_state *range, int count, int code_max,
+    bool averaged, const char *name);
+
+struct oct_range oct_range_now(const struct oct_range_state *range);
+
+/* The range that a forward pass uses: today's in training, the moving average in evaluation. */
+struct oct_range oct_range_for(const struct oct_range_state *range, bool training);
+
+/* clip <- largest of amax[amax_count] (or entry by entry), scale and inverse set. */
+enum oct_status oct_range_from_amax(oct_backend *backend, const struct oct_range_state *range,
+    const float *amax, int amax_count);
+
+/* Moving average of an activation's clip value, weight 0.1 on the new one. */
+enum oct_status oct_range_average(oct_backend *backend, const struct oct_range_state *range);
+
+/* clip by the policy's rule from `amax` and the state's counts of |x| > sigma. */
+enum oct_status oct_range_adapt(oct_backend *backend, const struct oct_range_state *range,
+    const struct oct_policy *policy, const float *amax, int amax_count, double population);
+
+#endif
