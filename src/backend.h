@@ -206,7 +206,8 @@ struct oct_act_fwd_args {
     void *x;                                 /* s8, bf16 or f32, or NULL */
     enum oct_dtype x_dtype;
     struct oct_range x_range;                /* s8: count 1 */
-    void *trunk;                             /* bf16 copy of the unquantised result, or NULL */
+    void *trunk;                             /* copy of the unquantised result, or NULL */
+    enum oct_dtype trunk_dtype;              /* bf16 or f32 */
     uint8_t *mask;                           /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
     float *amax;                             /* f32[1] = max |result|, or NULL */
     int64_t *saturated;                      /* [1] += clipped codes, or NULL */

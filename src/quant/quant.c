@@ -1,7 +1,5 @@
 #include "quant/quant.h"
 
-#include <stdio.h>
-
 /* Weight of the newest clip value in the moving average that evaluation uses (algorithms.md 2.6:
  * EMA 0.9). */
 static const float average_weight = 0.1f;
@@ -17,8 +15,6 @@ void oct_range_book(struct oct_plan *plan, struct oct_range_state *range, int co
     range->inverse = oct_plan_book(plan, 4 * n, OCT_PERSISTENT, 0, "%s.inverse", name);
     range->label = oct_plan_book(plan, n, OCT_PERSISTENT, 0, "%s.label", name);
     range->visited = oct_plan_book(plan, n, OCT_PERSISTENT, 0, "%s.visited", name);
-    range->amax = oct_plan_book(plan, 4 * n, OCT_PERSISTENT, 0, "%s.amax", name);
-    range->above = oct_plan_book(plan, 8 * n, OCT_PERSISTENT, 0, "%s.above", name);
     if (!averaged)
         return;
     range->average = oct_plan_book(plan, 4, OCT_PERSISTENT, 0, "%s.average", name);
@@ -71,17 +67,17 @@ enum oct_status oct_range_average(oct_backend *backend, const struct oct_range_s
 }
 
 enum oct_status oct_range_adapt(oct_backend *backend, const struct oct_range_state *range,
-    const struct oct_policy *policy, const float *amax, int amax_count, double population)
+    const struct oct_policy *policy, const struct oct_range_evidence *evidence)
 {
     struct oct_range_update_args args = {.range = oct_range_now(range),
         .rule = policy->clip,
         .k = policy->k,
         .a = policy->a,
         .lambda = policy->lambda,
-        .amax = amax,
-        .amax_count = amax_count,
-        .above = oct_buffer_data(range->above),
-        .population = population,
+        .amax = evidence->amax,
+        .amax_count = evidence->amax_count,
+        .above = evidence->above,
+        .population = evidence->population,
         .label = oct_buffer_data(range->label),
         .visited = oct_buffer_data(range->visited)};
     return backend->range_update(backend, &args);

@@ -11,8 +11,6 @@ struct oct_range_state {
     int count, code_max;
     struct oct_buffer *clip, *scale, *inverse; /* f32 */
     struct oct_buffer *label, *visited;        /* u8 */
-    struct oct_buffer *amax;                   /* f32: the last tensor's largest magnitudes */
-    struct oct_buffer *above;                  /* s64: the last tensor's count of |x| > sigma */
     struct oct_buffer *average;                /* f32[1], activations: clip value of evaluation */
     struct oct_buffer *average_scale, *average_inverse, *average_visited;
 };
@@ -33,8 +31,16 @@ enum oct_status oct_range_from_amax(oct_backend *backend, const struct oct_range
 /* Moving average of an activation's clip value, weight 0.1 on the new one. */
 enum oct_status oct_range_average(oct_backend *backend, const struct oct_range_state *range);
 
-/* clip by the policy's rule from `amax` and the state's counts of |x| > sigma. */
+/* What a clip rule decides by. */
+struct oct_range_evidence {
+    const float *amax;      /* f32[range.count], or f32[amax_count] reduced by max if count is 1 */
+    int amax_count;
+    const int64_t *above;   /* s64[range.count]: elements with |x| > sigma */
+    double population;      /* elements behind each count */
+};
+
+/* clip by the policy's rule. */
 enum oct_status oct_range_adapt(oct_backend *backend, const struct oct_range_state *range,
-    const struct oct_policy *policy, const float *amax, int amax_count, double population);
+    const struct oct_policy *policy, const struct oct_range_evidence *evidence);
 
 #endif

@@ -1,0 +1,131 @@
+/* Convolution, and the linear layer, which is a 1x1 convolution of 1x1 images with a bias.
+ *   forward   y  = fprop(x, w)
+ *   backward  dw = wgrad(x, dy),  dx = dgrad(dy, w)
+ * The layer decides nothing about numbers: oct_layer_numerics says which products are integer, and
+ * whoever made x and dy (layer_norm.c, layer_linear.c) has quantised them. */
+#include "graph/layers/product.h"
+
+#include <stdio.h>
+
+static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_product *self = node->self;
+    struct oct_value *x = oct_in(g, node, 0);
+    struct oct_pre *pre = oct_out(g, node)->pre;
+    const struct oct_layer_numerics *layer = &node->layer;
+
+    OCT_TRY(oct_product_resolve(g, node, x->need_grad));
+    pre->layer = *layer;
+    pre->integer = layer->fprop;
+    *(layer->fprop ? &x->need_codes : &x->need_real) = true;
+    *(layer->wgrad ? &x->need_codes : &x->need_real) = true;
+    pre->need_channel = layer->wgrad;
+    pre->channel_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DW].format);
+    pre->need_tensor = layer->dgrad && self->has_dgrad;
+    pre->tensor_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DX].format);
+    pre->need_real = !layer->wgrad || (self->has_dgrad && !layer->dgrad);
+    return OCT_OK;
+}
+
+static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_product *self = node->self;
+    struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
+    struct oct_pre *pre = y->pre;
+    int moment = oct_forward_moment(node), back = oct_backward_moment(g, node);
+    size_t k = (size_t)node->shape.k;
+
+    y->real = oct_plan_book(g->plan,
+        (size_t)oct_value_elements(y) * oct_dtype_bytes(y->real_dtype), moment, moment, "%s.y",
+        node->name);
+    if (pre->integer) {
+        pre->stats.shift = oct_conv_stats_shift(
+            &node->shape, oct_format_code_max(node->layer.role[OCT_ROLE_W_FWD].format));
+        pre->stats.sum = oct_plan_book(g->plan, 8 * k, moment, moment, "%s.sum", node->name);
+        pre->stats.sumsq = oct_plan_book(g->plan, 8 * k, moment, moment, "%s.sumsq", node->name);
+        pre->stats.min = oct_plan_book(g->plan, 8 * k, moment, moment, "%s.min", node->name);
+        pre->stats.max = oct_plan_book(g->plan, 8 * k, moment, moment, "%s.max", node->name);
+    }
+    OCT_TRY(oct_product_book(g, node));
+    pre->w_scale = self->w_range.scale;
+    oct_plan_use(x->codes, moment);
+    oct_plan_use(x->real, moment);
+    oct_plan_use(node->layer.wgrad ? x->codes : x->real, back);
+    if (self->has_dgrad)
+        oct_value_write_grad(g, x, node);
+    return OCT_OK;
+}
+
+static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
+    struct oct_pre *pre = y->pre;
+    struct oct_acc_stats stats = oct_pre_stats(pre);
+    bool with_stats = pre->integer && g->training;
+    double begin = oct_op_begin(g);
+    struct oct_conv_fprop_args args = {.shape = node->shape,
+        .x = oct_product_x(g, node, node->layer.fprop),
+        .w = oct_product_w(g, node, false),
+        .y = oct_buffer_data(y->real),
+        .y_dtype = y->real_dtype,
+        .stats = with_stats ? &stats : NULL,
+        .workspace = oct_plan_workspace_data(g->plan)};
+
+    if (with_stats)
+        OCT_TRY(g->backend->stats_clear(g->backend, &stats, y->c));
+    OCT_TRY(g->backend->conv_fprop(g->backend, &args));
+    oct_op_end(g, node, "fprop", begin);
+    pre->x_scale = g->training || !x->range.average ? x->range.scale : x->range.average_scale;
+    oct_trace(g, node, "y", y->real_dtype, y->real, oct_value_elements(y));
+    return OCT_OK;
+}
+
+static enum oct_status conv_backward(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_product *self = node->self;
+    struct oct_value *x = oct_in(g, node, 0);
+    struct oct_pre *pre = oct_out(g, node)->pre;
+    struct oct_gradient dy = {.channel = pre->dy_channel,
+        .channel_lo = pre->dy_channel_lo,
+        .tensor = pre->dy_tensor,
+        .tensor_lo = pre->dy_tensor_lo,
+        .real = pre->dy_real,
+        .real_dtype = g->numerics->act_dtype,
+        .channel_range = &pre->channel_range,
+        .tensor_range = &pre->tensor_range};
+
+    if (!pre->need_channel) { /* one copy of dY serves both products */
+        dy.channel = dy.tensor;
+        dy.channel_lo = dy.tensor_lo;
+        dy.channel_range = dy.tensor_range;
+    }
+    OCT_TRY(oct_product_wgrad(g, node, &dy));
+    if (self->has_dgrad)
+        OCT_TRY(oct_product_dgrad(g, node, &dy, x));
+    return OCT_OK;
+}
+
+static const struct oct_node_type conv_type = {
+    "conv", conv_declare, conv_book, conv_forward, conv_backward, oct_product_prepare};
+
+int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_conv_attr *attr)
+{
+    if (g->status != OCT_OK)
+        return -1;
+    const struct oct_value in = g->values[x];
+    int dilation = attr->dilation ? attr->dilation : 1;
+    struct oct_conv_shape shape = {.n = in.n, .d = 1, .h = in.h, .w = in.w, .c = in.c,
+        .k = attr->k, .t = 1, .r = attr->r, .s = attr->s,
+        .stride_d = 1, .stride_h = attr->stride, .stride_w = attr->stride,
+        .pad_h = attr->pad, .pad_w = attr->pad,
+        .dilation_d = 1, .dilation_h = dilation, .dilation_w = dilation, .groups = 1};
+    int p = oct_conv_p(&shape), q = oct_conv_q(&shape);
+    if (p < 1 || q < 1) {
+        g->status = oct_fail(OCT_SHAPE,
+            "%s: a %dx%d filter does not fit into the %dx%d input: use larger images", name,
+            attr->r, attr->s, in.h, in.w);
+        return -1;
+    }
+    int y = oct_graph_value(g, OCT_VALUE_PRE, name, in.n, p, q, attr->k);
+    return oct_product_node(g, &conv_type, name, &shape, x, y) ? y : -1;
+}

@@ -1,0 +1,241 @@
+#include "graph/layers/product.h"
+
+#include <stdio.h>
+
+struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
+    const char *name, const struct oct_conv_shape *shape, int x, int y)
+{
+    const int64_t krsc[] = {shape->k, shape->r, shape->s, shape->c};
+    struct oct_node *node =
+        oct_graph_node(g, type, name, sizeof(struct oct_product), x, -1, y);
+    if (!node)
+        return NULL;
+    struct oct_product *self = node->self;
+    node->is_product = true;
+    node->shape = *shape;
+    self->weight = oct_graph_param(g, name, "weight", true, 4, krsc);
+    return self->weight >= 0 ? node : NULL;
+}
+
+enum oct_status oct_product_resolve(struct oct_graph *g, struct oct_node *node, bool has_dgrad)
+{
+    struct oct_product *self = node->self;
+    oct_layer_numerics(g->numerics, node->name, node->edge, &node->layer);
+    self->has_dgrad = has_dgrad;
+    node->has_dgrad = has_dgrad;
+    return oct_check_factoring(&node->layer, node->name);
+}
+
+static enum oct_dtype operand_dtype(const struct oct_graph *g, bool integer)
+{
+    return integer ? OCT_S8 : g->numerics->act_dtype;
+}
+
+static struct oct_buffer *book_pack(
+    struct oct_graph *g, const struct oct_node *node, bool dgrad, bool integer, const char *what)
+{
+    size_t bytes = g->backend->weight_pack_bytes(
+        g->backend, &node->shape, operand_dtype(g, integer), dgrad);
+    return oct_plan_book(g->plan, bytes, OCT_PERSISTENT, 0, "%s.%s", node->name, what);
+}
+
+static void book_packs(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_product *self = node->self;
+    const struct oct_layer_numerics *layer = &node->layer;
+    enum oct_format format = layer->role[OCT_ROLE_W_FWD].format;
+    bool wide = format == OCT_FORMAT_INT16;
+
+    oct_range_book(
+        g->plan, &self->w_range, 1, oct_format_code_max(format), false, node->name);
+    self->w_fprop = book_pack(g, node, false, layer->fprop, "w_fprop");
+    if (layer->fprop && wide)
+        self->w_fprop_lo = book_pack(g, node, false, true, "w_fprop_lo");
+    if (!self->has_dgrad)
+        return;
+    self->w_dgrad = book_pack(g, node, true, layer->dgrad, "w_dgrad");
+    if (layer->dgrad && wide)
+        self->w_dgrad_lo = book_pack(g, node, true, true, "w_dgrad_lo");
+}
+
+static struct oct_operand shape_of_operand(
+    const struct oct_graph *g, bool integer, enum oct_format format, int per_k)
+{
+    struct oct_operand operand = {.dtype = operand_dtype(g, integer), .planes = 1};
+    if (integer) {
+        operand.planes = oct_format_planes(format);
+        operand.scale_per_k = per_k;
+    }
+    return operand;
+}
+
+/* Asks the backend, with pointers unset, whether it can do the three products. */
+static enum oct_status check_products(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_layer_numerics *layer = &node->layer;
+    const struct oct_policy *role = layer->role;
+    const struct oct_value *x = &g->values[node->in[0]], *y = &g->values[node->out];
+    int per_k = role[OCT_ROLE_DY_DW].granularity == OCT_PER_CHANNEL;
+    bool biased = y->kind == OCT_VALUE_FEATURES;
+    static const float bias_present = 0.0f;
+    struct oct_acc_stats stats = {0};
+    size_t bytes = 0;
+
+    struct oct_conv_fprop_args fprop = {.shape = node->shape,
+        .x = shape_of_operand(g, layer->fprop, role[OCT_ROLE_X].format, 0),
+        .w = shape_of_operand(g, layer->fprop, role[OCT_ROLE_W_FWD].format, 0),
+        .bias = biased ? &bias_present : NULL,
+        .y_dtype = y->real_dtype,
+        .stats = layer->fprop && !biased ? &stats : NULL};
+    OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
+    oct_plan_workspace(g->plan, bytes);
+
+    struct oct_conv_wgrad_args wgrad = {.shape = node->shape,
+        .x = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_X].format, 0),
+        .dy = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_DY_DW].format, per_k)};
+    OCT_TRY(g->backend->conv_wgrad_check(g->backend, &wgrad, &bytes));
+    oct_plan_workspace(g->plan, bytes);
+
+    for (int mode = 0; self->has_dgrad && mode < 2; mode++) {
+        struct oct_conv_dgrad_args dgrad = {.shape = node->shape,
+            .dy = shape_of_operand(g, layer->dgrad, role[OCT_ROLE_DY_DX].format, 0),
+            .w = shape_of_operand(g, layer->dgrad, role[OCT_ROLE_W_DX].format, 0),
+            .dx_dtype = x->grad_dtype,
+            .mode = mode ? OCT_ACCUMULATE : OCT_OVERWRITE};
+        OCT_TRY(g->backend->conv_dgrad_check(g->backend, &dgrad, &bytes));
+        oct_plan_workspace(g->plan, bytes);
+    }
+    return OCT_OK;
+}
+
+enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_product *self = node->self;
+    book_packs(g, node);
+    oct_plan_workspace(
+        g->plan, g->backend->channel_workspace(g->backend, g->params[self->weight].count, 1));
+    return check_products(g, node);
+}
+
+struct oct_operand oct_product_x(
+    const struct oct_graph *g, const struct oct_node *node, bool integer)
+{
+    const struct oct_value *x = &g->values[node->in[0]];
+    struct oct_operand operand = {.dtype = OCT_S8, .planes = 1};
+    if (!integer) {
+        operand.dtype = x->real_dtype;
+        operand.data = oct_buffer_data(x->real);
+        return operand;
+    }
+    operand.data = oct_buffer_data(x->codes);
+    operand.scale = oct_range_for(&x->range, g->training).scale;
+    return operand;
+}
+
+struct oct_operand oct_product_w(
+    const struct oct_graph *g, const struct oct_node *node, bool dgrad)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_layer_numerics *layer = &node->layer;
+    bool integer = dgrad ? layer->dgrad : layer->fprop;
+    const struct oct_buffer *lo = dgrad ? self->w_dgrad_lo : self->w_fprop_lo;
+    struct oct_operand operand = {.dtype = operand_dtype(g, integer),
+        .planes = lo ? 2 : 1,
+        .data = oct_buffer_data(dgrad ? self->w_dgrad : self->w_fprop),
+        .data_lo = oct_buffer_data(lo)};
+    if (integer)
+        operand.scale = oct_buffer_data(self->w_range.scale);
+    return operand;
+}
+
+static struct oct_operand float_operand(enum oct_dtype dtype, const struct oct_buffer *buffer)
+{
+    struct oct_operand operand = {.dtype = dtype, .planes = 1, .data = oct_buffer_data(buffer)};
+    return operand;
+}
+
+static struct oct_operand code_operand(const struct oct_buffer *hi, const struct oct_buffer *lo,
+    const struct oct_range_state *range)
+{
+    struct oct_operand operand = {.dtype = OCT_S8,
+        .planes = lo ? 2 : 1,
+        .data = oct_buffer_data(hi),
+        .data_lo = oct_buffer_data(lo),
+        .scale = oct_buffer_data(range->scale),
+        .scale_per_k = range->count > 1};
+    return operand;
+}
+
+enum oct_status oct_product_wgrad(
+    struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_param *weight = &g->params[self->weight];
+    bool integer = node->layer.wgrad;
+    double begin = oct_op_begin(g);
+    struct oct_conv_wgrad_args args = {.shape = node->shape,
+        .x = oct_product_x(g, node, integer),
+        .dy = integer ? code_operand(dy->channel, dy->channel_lo, dy->channel_range)
+                      : float_operand(dy->real_dtype, dy->real),
+        .dw = oct_buffer_data(weight->grad),
+        .mode = g->grad_mode,
+        .workspace = oct_plan_workspace_data(g->plan)};
+
+    OCT_TRY(g->backend->conv_wgrad(g->backend, &args));
+    oct_op_end(g, node, "wgrad", begin);
+    oct_trace(g, node, "dw", OCT_F32, weight->grad, weight->count);
+    return OCT_OK;
+}
+
+enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
+    const struct oct_gradient *dy, struct oct_value *x)
+{
+    bool integer = node->layer.dgrad;
+    double begin = oct_op_begin(g);
+    struct oct_conv_dgrad_args args = {.shape = node->shape,
+        .dy = integer ? code_operand(dy->tensor, dy->tensor_lo, dy->tensor_range)
+                      : float_operand(dy->real_dtype, dy->real),
+        .w = oct_product_w(g, node, true),
+        .dx = oct_buffer_data(x->grad),
+        .dx_dtype = x->grad_dtype,
+        .mode = oct_value_grad_mode(x, node),
+        .workspace = oct_plan_workspace_data(g->plan)};
+
+    OCT_TRY(g->backend->conv_dgrad(g->backend, &args));
+    oct_op_end(g, node, "dgrad", begin);
+    oct_trace(g, node, "dx", x->grad_dtype, x->grad, oct_value_elements(x));
+    return OCT_OK;
+}
+
+static enum oct_status pack(struct oct_graph *g, struct oct_node *node, bool fprop, bool dgrad,
+    bool integer)
+{
+    const struct oct_product *self = node->self;
+    struct oct_step_state *step = oct_buffer_data(g->step);
+    const struct oct_param *weight = &g->params[self->weight];
+    struct oct_weight_pack_args args = {.shape = node->shape,
+        .w = oct_buffer_data(weight->value),
+        .dtype = operand_dtype(g, integer),
+        .planes = integer && self->w_range.code_max == OCT_CODE16_MAX ? 2 : 1,
+        .range = oct_range_now(&self->w_range),
+        .fprop = fprop ? oct_buffer_data(self->w_fprop) : NULL,
+        .fprop_lo = fprop ? oct_buffer_data(self->w_fprop_lo) : NULL,
+        .dgrad = dgrad ? oct_buffer_data(self->w_dgrad) : NULL,
+        .dgrad_lo = dgrad ? oct_buffer_data(self->w_dgrad_lo) : NULL,
+        .flag = &step->flag};
+    return g->backend->weight_pack(g->backend, &args);
+}
+
+enum oct_status oct_product_prepare(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_layer_numerics *layer = &node->layer;
+    const float *amax = oct_buffer_data(g->params[self->weight].amax);
+
+    OCT_TRY(oct_range_from_amax(g->backend, &self->w_range, amax, 1));
+    if (!self->has_dgrad || layer->fprop == layer->dgrad)
+        return pack(g, node, true, self->has_dgrad, layer->fprop);
+    OCT_TRY(pack(g, node, true, false, layer->fprop));
+    return pack(g, node, false, true, layer->dgrad);
+}
