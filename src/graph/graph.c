@@ -255,7 +255,7 @@ enum oct_status oct_graph_plan(struct oct_graph *g)
         return oct_fail(OCT_INTERNAL, "a network needs an image and a loss");
     mark_edges(g);
     book_batch(g);
-    for (int i = 0; i < g->node_count; i++)
+    for (int i = g->node_count - 1; i >= 0; i--) /* consumers before producers */
         OCT_TRY(g->nodes[i].type->declare(g, &g->nodes[i]));
     for (int i = 0; i < g->node_count; i++)
         OCT_TRY(g->nodes[i].type->book(g, &g->nodes[i]));

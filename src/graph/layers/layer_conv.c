@@ -56,6 +56,21 @@ static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
+static struct oct_operand conv_x(
+    const struct oct_graph *g, const struct oct_node *node, bool integer)
+{
+    const struct oct_value *x = &g->values[node->in[0]];
+    struct oct_operand operand = {.dtype = OCT_S8, .planes = 1};
+    if (integer) {
+        operand.data = oct_buffer_data(x->codes);
+        operand.scale = oct_range_for(&x->range, g->training).scale;
+    } else {
+        operand.dtype = x->real_dtype;
+        operand.data = oct_buffer_data(x->real);
+    }
+    return operand;
+}
+
 static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
@@ -64,7 +79,7 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
     bool with_stats = pre->integer && g->training;
     double begin = oct_op_begin(g);
     struct oct_conv_fprop_args args = {.shape = node->shape,
-        .x = oct_product_x(g, node, node->layer.fprop),
+        .x = conv_x(g, node, node->layer.fprop),
         .w = oct_product_w(g, node, false),
         .y = oct_buffer_data(y->real),
         .y_dtype = y->real_dtype,
@@ -99,7 +114,8 @@ static enum oct_status conv_backward(struct oct_graph *g, struct oct_node *node)
         dy.channel_lo = dy.tensor_lo;
         dy.channel_range = dy.tensor_range;
     }
-    OCT_TRY(oct_product_wgrad(g, node, &dy));
+    struct oct_operand wgrad_x = conv_x(g, node, node->layer.wgrad);
+    OCT_TRY(oct_product_wgrad(g, node, &wgrad_x, &dy));
     if (self->has_dgrad)
         OCT_TRY(oct_product_dgrad(g, node, &dy, x));
     return OCT_OK;
@@ -127,5 +143,7 @@ int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_
         return -1;
     }
     int y = oct_graph_value(g, OCT_VALUE_PRE, name, in.n, p, q, attr->k);
-    return oct_product_node(g, &conv_type, name, &shape, x, y) ? y : -1;
+    return oct_product_node(g, &conv_type, name, sizeof(struct oct_product), &shape, x, y)
+               ? y
+               : -1;
 }

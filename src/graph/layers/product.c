@@ -3,11 +3,10 @@
 #include <stdio.h>
 
 struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
-    const char *name, const struct oct_conv_shape *shape, int x, int y)
+    const char *name, size_t self_bytes, const struct oct_conv_shape *shape, int x, int y)
 {
     const int64_t krsc[] = {shape->k, shape->r, shape->s, shape->c};
-    struct oct_node *node =
-        oct_graph_node(g, type, name, sizeof(struct oct_product), x, -1, y);
+    struct oct_node *node = oct_graph_node(g, type, name, self_bytes, x, -1, y);
     if (!node)
         return NULL;
     struct oct_product *self = node->self;
@@ -118,21 +117,6 @@ enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node)
     return check_products(g, node);
 }
 
-struct oct_operand oct_product_x(
-    const struct oct_graph *g, const struct oct_node *node, bool integer)
-{
-    const struct oct_value *x = &g->values[node->in[0]];
-    struct oct_operand operand = {.dtype = OCT_S8, .planes = 1};
-    if (!integer) {
-        operand.dtype = x->real_dtype;
-        operand.data = oct_buffer_data(x->real);
-        return operand;
-    }
-    operand.data = oct_buffer_data(x->codes);
-    operand.scale = oct_range_for(&x->range, g->training).scale;
-    return operand;
-}
-
 struct oct_operand oct_product_w(
     const struct oct_graph *g, const struct oct_node *node, bool dgrad)
 {
@@ -167,15 +151,15 @@ static struct oct_operand code_operand(const struct oct_buffer *hi, const struct
     return operand;
 }
 
-enum oct_status oct_product_wgrad(
-    struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy)
+enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
+    const struct oct_operand *x, const struct oct_gradient *dy)
 {
     const struct oct_product *self = node->self;
     const struct oct_param *weight = &g->params[self->weight];
     bool integer = node->layer.wgrad;
     double begin = oct_op_begin(g);
     struct oct_conv_wgrad_args args = {.shape = node->shape,
-        .x = oct_product_x(g, node, integer),
+        .x = *x,
         .dy = integer ? code_operand(dy->channel, dy->channel_lo, dy->channel_range)
                       : float_operand(dy->real_dtype, dy->real),
         .dw = oct_buffer_data(weight->grad),

@@ -22,9 +22,10 @@ struct oct_gradient {
     const struct oct_range_state *channel_range, *tensor_range;
 };
 
-/* Appends a node with a weight of shape.k x shape.r x shape.s x shape.c. */
+/* Appends a node with a weight of shape.k x shape.r x shape.s x shape.c. Its own struct begins with
+ * a struct oct_product and has self_bytes. */
 struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
-    const char *name, const struct oct_conv_shape *shape, int x, int y);
+    const char *name, size_t self_bytes, const struct oct_conv_shape *shape, int x, int y);
 
 /* Resolves the layer's numerics and checks them. */
 enum oct_status oct_product_resolve(struct oct_graph *g, struct oct_node *node, bool has_dgrad);
@@ -32,14 +33,14 @@ enum oct_status oct_product_resolve(struct oct_graph *g, struct oct_node *node, 
 /* Books weight scale and packs, asks the backend about the products, books their workspace. */
 enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node);
 
-/* Operands: the input (codes or reals), the weight (pack of fprop or dgrad). */
-struct oct_operand oct_product_x(
-    const struct oct_graph *g, const struct oct_node *node, bool integer);
+/* The weight as an operand: the pack of fprop or of dgrad. */
 struct oct_operand oct_product_w(
     const struct oct_graph *g, const struct oct_node *node, bool dgrad);
 
-enum oct_status oct_product_wgrad(
-    struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy);
+/* dw (+)= dy (x) x, with x as the layer keeps it (codes or reals, as node->layer.wgrad says). */
+enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
+    const struct oct_operand *x, const struct oct_gradient *dy);
+/* dx (+)= dgrad(dy, w), into x's gradient. */
 enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
     const struct oct_gradient *dy, struct oct_value *x);
 
