@@ -366,6 +366,7 @@ typedef struct oct_backend oct_backend;
 struct oct_backend {
     const char *name;                        /* "cpu", "cuda", "sim" */
     const char *isa;                         /* kernels chosen: "amx", "vnni", "c", "sm_80", ... */
+    int threads;                             /* host threads that do the work; 0: none of ours */
     void *ctx;
 
     /* memory: 64-byte aligned device memory; upload and download wait for the device */

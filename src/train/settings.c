@@ -219,15 +219,14 @@ enum oct_status oct_settings_copy(const struct oct_options *from, struct oct_opt
 
 uint64_t oct_settings_hash(const struct oct_options *options)
 {
-    XXH3_state_t state;
+    uint64_t hash = 0;
     char value[1024];
-    XXH3_64bits_reset(&state);
     for (size_t i = 0; oct_setting_at(i); i++) {
         if (!settings[i].decides_bits)
             continue;
         oct_setting_print(&settings[i], options, value, sizeof value);
-        XXH3_64bits_update(&state, settings[i].key, strlen(settings[i].key) + 1);
-        XXH3_64bits_update(&state, value, strlen(value) + 1);
+        hash = XXH3_64bits_withSeed(settings[i].key, strlen(settings[i].key) + 1, hash);
+        hash = XXH3_64bits_withSeed(value, strlen(value) + 1, hash);
     }
-    return XXH3_64bits_digest(&state);
+    return hash;
 }
