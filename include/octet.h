@@ -234,6 +234,11 @@ OCT_API enum oct_status oct_trainer_profile(
 OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path);
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
+/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run that
+ * wrote a checkpoint, e.g. "model", "precision", "scheme". */
+OCT_API enum oct_status oct_checkpoint_setting(
+    const char *path, const char *key, char *value, size_t size);
+
 /* Asks a running trainer to stop after the present step. Async-signal-safe. */
 OCT_API void oct_trainer_stop(oct_trainer *trainer);
 

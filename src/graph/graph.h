@@ -50,7 +50,8 @@ struct oct_pre {
     struct oct_buffer *dy_channel, *dy_channel_lo, *dy_tensor, *dy_tensor_lo, *dy_real;
     struct oct_range_state channel_range, tensor_range;
     struct oct_layer_numerics layer; /* of the convolution */
-    struct oct_buffer *saturated;    /* s64[2]: clipped codes of the two copies */
+    struct oct_buffer *saturated;    /* s64[2]: clipped codes of the two copies, for reports */
+    struct oct_buffer *dy_amax;      /* f32[K]: largest |dY| per channel, where it was gathered */
 };
 
 struct oct_param {

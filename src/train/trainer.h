@@ -5,6 +5,7 @@
 #include "data/data.h"
 #include "graph/graph.h"
 #include "models/models.h"
+#include "schemes/scheme.h"
 #include "train/runlog.h"
 #include "train/schedule.h"
 #include "train/settings.h"

@@ -16,7 +16,6 @@ struct norm {
     struct oct_buffer *mask;                           /* bits, only behind a residual addition */
     struct oct_buffer *sum_dz, *sum_dz_xhat, *sum_dz2, *dz_min, *dz_max;
     struct oct_buffer *m1, *m2, *bound, *sigma, *sigma_all;
-    struct oct_buffer *dy_amax;                        /* f32[C], state */
     struct oct_buffer *above, *above_all;              /* s64[C], s64[1], state */
 };
 
@@ -80,16 +79,17 @@ static void book_forward(struct oct_graph *g, struct oct_node *node)
 static void book_state(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
+    struct oct_pre *pre = oct_in(g, node, 0)->pre;
     const int64_t c = oct_out(g, node)->c, one = 1;
 
     self->running_mean = book(g, node, 4 * (size_t)c, OCT_PERSISTENT, 0, "running_mean");
     self->running_var = book(g, node, 4 * (size_t)c, OCT_PERSISTENT, 0, "running_var");
     oct_graph_state(g, self->running_mean, OCT_F32, 1, &c, "%s.running_mean", node->name);
     oct_graph_state(g, self->running_var, OCT_F32, 1, &c, "%s.running_var", node->name);
-    self->dy_amax = book(g, node, 4 * (size_t)c, OCT_PERSISTENT, 0, "dy_amax");
+    pre->dy_amax = book(g, node, 4 * (size_t)c, OCT_PERSISTENT, 0, "dy_amax");
     self->above = book(g, node, 8 * (size_t)c, OCT_PERSISTENT, 0, "above");
     self->above_all = book(g, node, 8, OCT_PERSISTENT, 0, "above_all");
-    oct_graph_state(g, self->dy_amax, OCT_F32, 1, &c, "scheme.%s.dy_amax", node->name);
+    oct_graph_state(g, pre->dy_amax, OCT_F32, 1, &c, "scheme.%s.dy_amax", node->name);
     oct_graph_state(g, self->above, OCT_S64, 1, &c, "scheme.%s.above", node->name);
     oct_graph_state(g, self->above_all, OCT_S64, 1, &one, "scheme.%s.above_all", node->name);
 }
@@ -380,9 +380,10 @@ static struct oct_bn_bwd_apply_args apply_args(struct oct_graph *g, struct oct_n
 }
 
 /* amax of every channel and the counts above sigma: evidence for the clip rules. */
-static void gather_evidence(const struct norm *self, struct oct_bn_bwd_apply_args *args)
+static void gather_evidence(
+    const struct norm *self, const struct oct_pre *pre, struct oct_bn_bwd_apply_args *args)
 {
-    args->amax = oct_buffer_data(self->dy_amax);
+    args->amax = oct_buffer_data(pre->dy_amax);
     args->sigma = oct_buffer_data(self->sigma);
     args->sigma_all = oct_buffer_data(self->sigma_all);
     args->above = oct_buffer_data(self->above);
@@ -394,11 +395,12 @@ static enum oct_status adapt(struct oct_graph *g, struct oct_node *node,
 {
     struct norm *self = node->self;
     struct oct_value *y = oct_in(g, node, 0);
-    const struct oct_policy *policy = &y->pre->layer.role[role];
+    const struct oct_pre *pre = y->pre;
+    const struct oct_policy *policy = &pre->layer.role[role];
     bool bound = !exact && policy->refresh == OCT_REFRESH_BOUND;
     bool whole = range->count == 1;
     struct oct_range_evidence evidence = {
-        .amax = oct_buffer_data(bound ? self->bound : self->dy_amax),
+        .amax = oct_buffer_data(bound ? self->bound : pre->dy_amax),
         .amax_count = y->c,
         .above = oct_buffer_data(whole ? self->above_all : self->above),
         .population = (double)rows_of(y) * (whole ? y->c : 1)};
@@ -413,7 +415,7 @@ static enum oct_status set_error_ranges(struct oct_graph *g, struct oct_node *no
 
     if (exact) {
         struct oct_bn_bwd_apply_args look = apply_args(g, node);
-        gather_evidence(self, &look);
+        gather_evidence(self, pre, &look);
         OCT_TRY(g->backend->bn_bwd_apply(g->backend, &look));
     }
     if (pre->need_channel)
@@ -464,7 +466,7 @@ static enum oct_status apply(struct oct_graph *g, struct oct_node *node)
     if (integer) {
         args.saturated = oct_buffer_data(pre->saturated);
         if (!exact && wants_evidence(pre))
-            gather_evidence(self, &args);
+            gather_evidence(self, pre, &args);
     }
     if (pre->need_real) {
         args.dy = oct_buffer_data(pre->dy_real);

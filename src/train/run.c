@@ -1,0 +1,253 @@
+/* The training loop: epochs of steps, evaluation, logs, checkpoints. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum oct_status save_as(struct oct_trainer *t, const char *name)
+{
+    char path[4096];
+    if (!t->options.output_dir)
+        return OCT_OK;
+    snprintf(path, sizeof path, "%s/%s.safetensors", t->options.output_dir, name);
+    OCT_TRY(oct_checkpoint_save(t, path));
+    oct_emit(t, (struct oct_event){.kind = OCT_EVENT_CHECKPOINT,
+                    .step = t->at.step, .epoch = t->at.epoch, .text = path});
+    return OCT_OK;
+}
+
+static enum oct_status save_recovery(struct oct_trainer *t)
+{
+    char name[64];
+    int64_t every = t->options.recovery_interval;
+    if (every == 0 || t->at.step_in_epoch % every != 0)
+        return OCT_OK;
+    snprintf(name, sizeof name, "recovery-%d-%lld", t->at.epoch, (long long)t->at.step);
+    OCT_TRY(save_as(t, name));
+    if (t->options.output_dir)
+        oct_checkpoint_prune(t->options.output_dir, "recovery-", 2);
+    return OCT_OK;
+}
+
+static struct oct_event step_event(
+    const struct oct_trainer *t, const struct oct_step_outcome *outcome)
+{
+    const struct oct_position *at = &t->at;
+    double images = at->images > 0 ? (double)at->images : 1.0;
+    double per_step = at->train_seconds / (double)at->step_in_epoch;
+    int64_t all = t->steps_per_epoch * t->options.epochs;
+    int64_t end = t->options.max_steps > 0 && t->options.max_steps < all ? t->options.max_steps : all;
+    struct oct_event event = {.kind = OCT_EVENT_STEP,
+        .step = at->step,
+        .epoch = at->epoch,
+        .step_in_epoch = at->step_in_epoch,
+        .steps_per_epoch = t->steps_per_epoch,
+        .loss = outcome->loss,
+        .loss_average = at->loss_sum / (double)at->step_in_epoch,
+        .top1 = 100.0 * at->top1_sum / images,
+        .top5 = 100.0 * at->top5_sum / images,
+        .step_seconds = outcome->seconds,
+        .data_seconds = outcome->data_seconds,
+        .images_per_second = (double)outcome->images / outcome->seconds,
+        .lr = outcome->lr,
+        .eta_seconds = per_step * (double)(end - at->step)};
+    return event;
+}
+
+/* Share of gradient codes that were clipped since the last call. */
+static enum oct_status sample_saturation(struct oct_trainer *t, double *share)
+{
+    int64_t clipped;
+    OCT_TRY(oct_saturation(t, &clipped));
+    *share = t->elements_since > 0
+                 ? (double)(clipped - t->saturated_before) / (double)t->elements_since
+                 : 0.0;
+    t->saturated_before = clipped;
+    t->elements_since = 0;
+    return OCT_OK;
+}
+
+static enum oct_status report_step(struct oct_trainer *t, const struct oct_step_outcome *outcome)
+{
+    struct oct_event event;
+    if (t->at.step_in_epoch != 1 && t->at.step_in_epoch != t->steps_per_epoch &&
+        t->at.step % t->options.log_interval != 0)
+        return OCT_OK;
+    event = step_event(t, outcome);
+    OCT_TRY(sample_saturation(t, &event.saturation));
+    oct_emit(t, event);
+    if (!t->log)
+        return OCT_OK;
+    struct oct_step_record record = {.step = event.step,
+        .epoch = event.epoch,
+        .train_loss = event.loss,
+        .lr = event.lr,
+        .images_per_second = event.images_per_second,
+        .data_seconds = event.data_seconds,
+        .step_seconds = event.step_seconds,
+        .saturation = event.saturation};
+    return oct_runlog_step(t->log, &record);
+}
+
+static bool out_of_steps(const struct oct_trainer *t)
+{
+    return t->options.max_steps > 0 && t->at.step >= t->options.max_steps;
+}
+
+/* Steps until the epoch, the step limit or the user ends it. */
+static enum oct_status run_steps(struct oct_trainer *t, struct oct_result *result)
+{
+    while (t->at.step_in_epoch < t->steps_per_epoch && !t->stop && !out_of_steps(t)) {
+        struct oct_step_outcome outcome;
+        OCT_TRY(oct_trainer_advance(t, &outcome));
+        result->train_seconds += outcome.seconds;
+        result->data_seconds += outcome.data_seconds;
+        result->images_per_second += (double)outcome.images; /* divided at the end */
+        OCT_TRY(report_step(t, &outcome));
+        if (t->at.step_in_epoch < t->steps_per_epoch)
+            OCT_TRY(save_recovery(t));
+    }
+    return OCT_OK;
+}
+
+static enum oct_status log_epoch(
+    struct oct_trainer *t, const struct oct_eval_result *eval, double data_seconds)
+{
+    enum oct_status status = OCT_OK;
+    const struct oct_position *at = &t->at;
+    size_t count = 0;
+    struct oct_layer_record *layers = NULL;
+    struct oct_epoch_record record = {.epoch = at->epoch,
+        .step = at->step,
+        .train_loss = at->loss_sum / (double)at->step_in_epoch,
+        .eval_loss = eval->loss,
+        .eval_top1 = eval->top1,
+        .eval_top5 = eval->top5,
+        .lr = oct_schedule_lr(&t->schedule, at->step - 1),
+        .train_seconds = at->train_seconds,
+        .val_seconds = eval->seconds,
+        .images_per_second = (double)at->images / at->train_seconds,
+        .data_share = data_seconds / at->train_seconds};
+
+    if (!t->log)
+        return OCT_OK;
+    layers = calloc((size_t)t->graph->node_count, sizeof *layers);
+    if (!layers)
+        return oct_fail(OCT_NOMEM, "no memory for the health of the layers");
+    OCT_OUT(oct_health(t, layers, &count));
+    t->saturated_before = 0; /* oct_health cleared the counters */
+    record.layers = layers;
+    record.layer_count = count;
+    OCT_OUT(oct_runlog_epoch(t->log, &record));
+out:
+    free(layers);
+    return status;
+}
+
+static void next_epoch(struct oct_trainer *t)
+{
+    struct oct_position *at = &t->at;
+    at->epoch++;
+    at->step_in_epoch = 0;
+    at->loss_sum = at->top1_sum = at->top5_sum = at->train_seconds = 0.0;
+    at->images = 0;
+    t->loader_started = false;
+}
+
+static enum oct_status save_epoch(struct oct_trainer *t, bool is_best)
+{
+    char name[64];
+    if (is_best)
+        OCT_TRY(save_as(t, "model_best"));
+    snprintf(name, sizeof name, "checkpoint-%d", t->at.epoch - 1);
+    if (t->options.checkpoint_hist > 0)
+        OCT_TRY(save_as(t, name));
+    OCT_TRY(save_as(t, "last"));
+    if (t->options.output_dir) {
+        oct_checkpoint_prune(t->options.output_dir, "checkpoint-", t->options.checkpoint_hist);
+        oct_checkpoint_prune(t->options.output_dir, "recovery-", 0);
+    }
+    return OCT_OK;
+}
+
+static bool evaluation_due(const struct oct_trainer *t)
+{
+    int done = t->at.epoch + 1, every = t->options.val_interval;
+    return done == t->options.epochs || (every > 0 && done % every == 0);
+}
+
+static enum oct_status end_epoch(
+    struct oct_trainer *t, struct oct_result *result, double data_seconds)
+{
+    struct oct_eval_result eval = {.loss = NAN, .top1 = NAN, .top5 = NAN};
+    struct oct_event event = {.kind = OCT_EVENT_EVAL, .step = t->at.step, .epoch = t->at.epoch};
+    bool is_best = false;
+
+    result->train_loss = t->at.loss_sum / (double)t->at.step_in_epoch;
+    if (evaluation_due(t)) {
+        OCT_TRY(oct_trainer_evaluate(t, &eval));
+        is_best = eval.top1 > t->at.best_top1;
+        t->at.best_top1 = is_best ? eval.top1 : t->at.best_top1;
+        result->eval_loss = eval.loss;
+        result->eval_top1 = eval.top1;
+        result->eval_top5 = eval.top5;
+        event.eval_loss = eval.loss;
+        event.top1 = eval.top1;
+        event.top5 = eval.top5;
+        event.eval_seconds = eval.seconds;
+        event.is_best = is_best;
+        oct_emit(t, event);
+    }
+    OCT_TRY(log_epoch(t, &eval, data_seconds));
+    event.kind = OCT_EVENT_EPOCH;
+    event.loss_average = result->train_loss;
+    event.step_seconds = t->at.train_seconds;
+    event.data_seconds = data_seconds;
+    event.images_per_second = (double)t->at.images / t->at.train_seconds;
+    next_epoch(t);
+    OCT_TRY(save_epoch(t, is_best));
+    oct_emit(t, event);
+    return OCT_OK;
+}
+
+static enum oct_status finish(struct oct_trainer *t, struct oct_result *result)
+{
+    result->steps = t->at.step;
+    result->epochs = t->at.epoch;
+    result->best_top1 = t->at.best_top1;
+    result->interrupted = t->stop != 0;
+    if (result->train_seconds > 0.0)
+        result->images_per_second /= result->train_seconds;
+    if (t->at.step_in_epoch > 0) /* ended inside an epoch */
+        return save_as(t, "last");
+    return OCT_OK;
+}
+
+enum oct_status oct_trainer_run(oct_trainer *t, struct oct_result *out)
+{
+    struct oct_result result = {.eval_loss = NAN, .eval_top1 = NAN, .eval_top5 = NAN};
+
+    oct_emit(t, (struct oct_event){.kind = OCT_EVENT_START,
+                    .step = t->at.step,
+                    .epoch = t->at.epoch,
+                    .step_in_epoch = t->at.step_in_epoch,
+                    .steps_per_epoch = t->steps_per_epoch});
+    while (t->at.epoch < t->options.epochs && !t->stop && !out_of_steps(t)) {
+        double waited = result.data_seconds;
+        OCT_TRY(run_steps(t, &result));
+        if (t->at.step_in_epoch < t->steps_per_epoch)
+            break;
+        OCT_TRY(end_epoch(t, &result, result.data_seconds - waited));
+    }
+    OCT_TRY(finish(t, &result));
+    if (isnan(result.eval_top1) && !t->stop) { /* nothing was evaluated on the way */
+        struct oct_eval_result eval;
+        OCT_TRY(oct_trainer_evaluate(t, &eval));
+        result.eval_loss = eval.loss;
+        result.eval_top1 = eval.top1;
+        result.eval_top5 = eval.top5;
+    }
+    *out = result;
+    return OCT_OK;
+}

@@ -1,0 +1,270 @@
+/* What can be seen of a step without changing it: hashes of every tensor, the place of a
+ * non-finite value, the health of the quantised errors, the time of every op. */
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* --- hashes of every tensor per node --- */
+
+static void hash_tensor(void *user, const struct oct_node *node, const char *what,
+    enum oct_dtype dtype, const void *device, int64_t count)
+{
+    struct oct_trainer *t = user;
+    size_t bytes = (size_t)count * oct_dtype_bytes(dtype);
+    void *host = malloc(bytes);
+
+    if (!host || t->backend->download(t->backend, host, device, bytes) != OCT_OK)
+        fprintf(t->trace, "%" PRId64 " %s %s unreadable\n", t->at.step, node->name, what);
+    else
+        fprintf(t->trace, "%" PRId64 " %s %s %s %016" PRIx64 "\n", t->at.step, node->name, what,
+            oct_dtype_name(dtype), (uint64_t)XXH3_64bits(host, bytes));
+    free(host);
+}
+
+enum oct_status oct_trace_open(struct oct_trainer *t)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/trace.txt", t->options.output_dir);
+    t->trace = fopen(path, "a");
+    if (!t->trace)
+        return oct_fail(OCT_IO, "cannot write %s: check the folder's permissions", path);
+    t->observer.user = t;
+    t->observer.tensor = hash_tensor;
+    return OCT_OK;
+}
+
+void oct_trace_step(struct oct_trainer *t)
+{
+    if (t->trace)
+        fflush(t->trace);
+}
+
+/* --- where is the non-finite value? --- */
+
+struct search {
+    struct oct_trainer *t;
+    char *out;
+    size_t size;
+    bool found;
+};
+
+static bool all_finite(enum oct_dtype dtype, const void *data, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float x = dtype == OCT_F32 ? ((const float *)data)[i]
+                                   : oct_f32_from_bf16(((const uint16_t *)data)[i]);
+        if (oct_not_finite(x))
+            return false;
+    }
+    return true;
+}
+
+static void search_tensor(void *user, const struct oct_node *node, const char *what,
+    enum oct_dtype dtype, const void *device, int64_t count)
+{
+    struct search *search = user;
+    size_t bytes = (size_t)count * oct_dtype_bytes(dtype);
+    void *host;
+
+    if (search->found || (dtype != OCT_F32 && dtype != OCT_BF16))
+        return;
+    host = malloc(bytes);
+    if (host && search->t->backend->download(search->t->backend, host, device, bytes) == OCT_OK &&
+        !all_finite(dtype, host, count)) {
+        snprintf(search->out, search->size, "%s of layer %s", what, node->name);
+        search->found = true;
+    }
+    free(host);
+}
+
+void oct_diagnose(struct oct_trainer *t, char *out, size_t size)
+{
+    struct oct_graph *g = t->graph;
+    struct search search = {.t = t, .out = out, .size = size};
+    struct oct_observer observer = {.user = &search, .tensor = search_tensor};
+
+    snprintf(out, size, "a tensor of an earlier part of the step");
+    g->observer = &observer;
+    if (oct_graph_forward(g) == OCT_OK)
+        (void)oct_graph_backward(g);
+    g->observer = NULL;
+}
+
+/* --- health of the errors' codes --- */
+
+static enum oct_status read_counts(
+    struct oct_trainer *t, const struct oct_pre *pre, int64_t counts[2])
+{
+    counts[0] = counts[1] = 0;
+    if (!pre->saturated)
+        return OCT_OK;
+    return t->backend->download(
+        t->backend, counts, pre->saturated->data, 2 * sizeof counts[0]);
+}
+
+enum oct_status oct_saturation(struct oct_trainer *t, int64_t *clipped)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < t->graph->value_count; i++) {
+        int64_t counts[2];
+        if (!t->graph->values[i].pre)
+            continue;
+        OCT_TRY(read_counts(t, t->graph->values[i].pre, counts));
+        sum += counts[0] + counts[1];
+    }
+    *clipped = sum;
+    return OCT_OK;
+}
+
+/* Share of inverted-T channels and the mean of clip / amax over channels with errors. */
+static enum oct_status read_channels(
+    struct oct_trainer *t, const struct oct_pre *pre, int channels, struct oct_layer_record *row)
+{
+    enum oct_status status = OCT_OK;
+    const struct oct_range_state *range = &pre->channel_range;
+    size_t n = (size_t)channels;
+    uint8_t *label = calloc(n, 1);
+    float *clip = calloc(n, sizeof *clip), *amax = calloc(n, sizeof *amax);
+    double ratio = 0.0;
+    int tails = 0, labelled = 0, live = 0;
+
+    if (!label || !clip || !amax)
+        OCT_OUT(oct_fail(OCT_NOMEM, "no memory for the health of %d channels", channels));
+    OCT_OUT(t->backend->download(t->backend, label, range->label->data, n));
+    OCT_OUT(t->backend->download(t->backend, clip, range->clip->data, n * sizeof *clip));
+    OCT_OUT(t->backend->download(t->backend, amax, pre->dy_amax->data, n * sizeof *amax));
+    for (int c = 0; c < channels; c++) {
+        labelled += label[c] != OCT_LABEL_NONE;
+        tails += label[c] == OCT_LABEL_TAIL;
+        if (amax[c] > 0.0f) {
+            ratio += (double)clip[c] / (double)amax[c];
+            live++;
+        }
+    }
+    row->tail_share = labelled ? (double)tails / labelled : NAN;
+    row->clip_over_amax = live ? ratio / live : NAN;
+out:
+    free(label);
+    free(clip);
+    free(amax);
+    return status;
+}
+
+enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows, size_t *count)
+{
+    struct oct_graph *g = t->graph;
+    size_t n = 0;
+
+    for (int i = 0; i < g->node_count; i++) {
+        const struct oct_node *node = &g->nodes[i];
+        const struct oct_value *y = &g->values[node->out];
+        int64_t counts[2];
+        if (!node->is_product)
+            continue;
+        struct oct_layer_record *row = &rows[n++];
+        int products = node->has_dgrad ? 3 : 2;
+        *row = (struct oct_layer_record){.layer = node->name,
+            .int8_share = (double)(node->layer.fprop + node->layer.wgrad +
+                                   (node->has_dgrad && node->layer.dgrad)) /
+                          products,
+            .saturation_dw = NAN,
+            .saturation_dx = NAN,
+            .tail_share = NAN,
+            .clip_over_amax = NAN,
+            .cosine_dw = NAN};
+        if (!y->pre)
+            continue;
+        OCT_TRY(read_counts(t, y->pre, counts));
+        OCT_TRY(g->backend->clear(g->backend, y->pre->saturated->data, sizeof counts));
+        double codes = (double)oct_value_elements(y) * (double)t->at.step_in_epoch *
+                       t->options.grad_accum_steps;
+        if (y->pre->need_channel)
+            row->saturation_dw = (double)counts[0] / codes;
+        if (y->pre->need_tensor)
+            row->saturation_dx = (double)counts[1] / codes;
+        if (y->pre->need_channel && y->pre->channel_range.count > 1)
+            OCT_TRY(read_channels(t, y->pre, y->c, row));
+    }
+    *count = n;
+    return OCT_OK;
+}
+
+/* --- time of every op --- */
+
+struct oct_profile {
+    struct oct_profile_row *rows;
+    size_t count, capacity, next; /* next: the op that comes in this step */
+    bool failed;
+};
+
+static void time_op(void *user, const struct oct_node *node, const char *pass, double seconds)
+{
+    struct oct_profile *profile = ((struct oct_trainer *)user)->profile;
+    struct oct_trainer *t = user;
+
+    if (profile->next == profile->capacity) {
+        size_t capacity = profile->capacity ? 2 * profile->capacity : 256;
+        struct oct_profile_row *grown = realloc(profile->rows, capacity * sizeof *grown);
+        if (!grown) {
+            profile->failed = true;
+            return;
+        }
+        profile->rows = grown;
+        profile->capacity = capacity;
+    }
+    struct oct_profile_row *row = &profile->rows[profile->next];
+    if (profile->next++ < profile->count) { /* the same op of an earlier step */
+        row->seconds = seconds < row->seconds ? seconds : row->seconds;
+        return;
+    }
+    profile->count = profile->next;
+    *row = (struct oct_profile_row){.node = node ? node->name : "(update)",
+        .op = node ? node->type->name : "update",
+        .pass = pass,
+        .seconds = seconds};
+    if (node && node->is_product && t->graph->nodes) {
+        row->macs = (double)oct_conv_macs(&node->shape);
+        row->int8 = strcmp(pass, "fprop") == 0   ? node->layer.fprop
+                    : strcmp(pass, "dgrad") == 0 ? node->layer.dgrad
+                                                 : node->layer.wgrad;
+    }
+}
+
+void oct_profile_free(struct oct_trainer *t)
+{
+    if (t->profile)
+        free(t->profile->rows);
+    free(t->profile);
+    t->profile = NULL;
+}
+
+enum oct_status oct_trainer_profile(
+    oct_trainer *t, int steps, const struct oct_profile_row **rows, size_t *count)
+{
+    enum oct_status status = OCT_OK;
+    struct oct_observer before = t->observer;
+    struct oct_step_result result;
+
+    if (steps < 1)
+        return oct_fail(OCT_ARG, "profile of %d steps: need at least 1", steps);
+    oct_profile_free(t);
+    t->profile = calloc(1, sizeof *t->profile);
+    if (!t->profile)
+        return oct_fail(OCT_NOMEM, "no memory for a profile");
+    t->observer = (struct oct_observer){.user = t, .op = time_op};
+    for (int i = 0; i < steps; i++) {
+        t->profile->next = 0;
+        OCT_OUT(oct_trainer_step(t, &result));
+    }
+    if (t->profile->failed)
+        OCT_OUT(oct_fail(OCT_NOMEM, "no memory for a profile"));
+    *rows = t->profile->rows;
+    *count = t->profile->count;
+out:
+    t->observer = before;
+    return status;
+}
