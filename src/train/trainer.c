@@ -173,6 +173,13 @@ static void count_macs(struct oct_trainer *t)
         info->int8_share[pass] = info->macs[pass] > 0 ? integer[pass] / info->macs[pass] : 0.0;
     for (int i = 0; i < g->param_count; i++)
         info->parameters += g->params[i].count;
+    for (int i = 0; i < g->value_count; i++) {
+        const struct oct_pre *pre = g->values[i].pre;
+        if (pre)
+            t->codes_per_step += (pre->need_channel + pre->need_tensor) *
+                                 oct_value_elements(&g->values[i]) *
+                                 t->options.grad_accum_steps;
+    }
 }
 
 static enum oct_status describe(struct oct_trainer *t)

@@ -50,7 +50,8 @@ struct oct_trainer {
 
     struct oct_run_info info;
     char *plan_table, *not_int8, *two_plane, libraries[128];
-    int64_t saturated_before, elements_since; /* of the gradient codes, for the events */
+    int64_t codes_per_step;   /* quantised errors that one step makes */
+    int64_t saturated_before, elements_since; /* of those codes, for the events */
 };
 
 /* What one optimiser step did. */
