@@ -65,10 +65,9 @@ OCT_HD float oct_bn_running(float running, float value, float momentum)
 OCT_HD float oct_bn_affine_max(float a, float b, float y_min, float y_max, int relu)
 {
     float low = oct_affine(y_min, a, b), high = oct_affine(y_max, a, b);
-    float top = high > low ? high : low, bottom = high > low ? low : high;
-    if (relu)
-        return top > 0.0f ? top : 0.0f;
-    return top > -bottom ? top : -bottom;
+    low = relu ? (low > 0.0f ? low : 0.0f) : fabsf(low);
+    high = relu ? (high > 0.0f ? high : 0.0f) : fabsf(high);
+    return high > low ? high : low;
 }
 
 /* Upper bound of |dy| as the apply pass computes it, given the extremes of dz and of |xhat| as that
