@@ -166,12 +166,16 @@ struct oct_range_update_args {
     uint8_t *visited;               /* EMA, TAIL: u8[count], state */
 };
 
-/* Finishes BN statistics in double and prepares the elementwise passes (docs/numerics.md, BN).
+/* Finishes BN statistics in double and prepares the elementwise passes; the order of every
+ * operation is that of base/bn.h (docs/numerics.md, BN).
  * Training: n = count; mean = S1/n * m, var = (S2 4^h/n - (S1/n)^2) m^2 (integer statistics) or
- * from sum/sumsq (float), biased; running = (1-momentum) running + momentum * (mean, n/(n-1) var).
+ * from sum/sumsq (float), biased; with the float values v = f32(mean) and f32(n/(n-1) var) (n = 1:
+ * var), running = fl(fl(running fl(1-momentum)) + fl(momentum v)).
  * Evaluation: mean, var = running.  invstd = 1/sqrt(var + eps);
  * a = f32(gamma invstd), b = f32(beta - mean gamma invstd), ix = f32(invstd),
- * jx = f32(-mean invstd). */
+ * jx = f32(-mean invstd).
+ * Running statistics stay as they are if *flag is or becomes set: a non-finite mean or var sets it.
+ * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too. */
 struct oct_bn_finalize_args {
     int channels;
     int64_t count;
@@ -189,10 +193,14 @@ struct oct_bn_finalize_args {
     float *a, *b, *ix, *jx;                  /* f32[channels] each */
     float *xhat_max;                         /* f32[channels]: exact max |ix y + jx|, or NULL */
     float *z_amax;                           /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
+    uint32_t *flag;
 };
 
 /* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
- * With x NULL only amax is computed. */
+ * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is set
+ * if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then
+ * x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and mask
+ * NULL only amax is computed. y, residual and outputs do not overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
@@ -210,12 +218,13 @@ struct oct_act_fwd_args {
     enum oct_dtype trunk_dtype;              /* bf16 or f32 */
     uint8_t *mask;                           /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
     float *amax;                             /* f32[1] = max |result|, or NULL */
-    int64_t *saturated;                      /* [1] += clipped codes, or NULL */
+    int64_t *saturated;                      /* [1] += codes with |fl(z inverse)| > 127, or NULL */
     uint32_t *flag;
 };
 
-/* First backward pass of BN(+residual)+ReLU: dz = da * (z > 0).  z's sign comes from `mask`, or is
- * recomputed from y if mask is NULL; relu = 0: dz = da.  Canonical sums per channel. */
+/* First backward pass of BN(+residual)+ReLU: dz = z > 0 ? da : 0.  z's sign comes from `mask`, or
+ * is recomputed from y if mask is NULL; relu = 0: dz = da.  Canonical sums per channel of dz,
+ * fl(dz xhat), fl(dz dz). The extremes ignore NaN; a zero among them is +0. */
 struct oct_bn_bwd_reduce_args {
     int64_t rows;
     int channels;
@@ -228,18 +237,20 @@ struct oct_bn_bwd_reduce_args {
     const uint8_t *mask;
     double *sum_dz, *sum_dz_xhat, *sum_dz2;  /* f64[channels] */
     float *dz_min, *dz_max;                  /* f32[channels] */
-    void *workspace;
+    void *workspace;                         /* bn_workspace(rows, channels) bytes */
 };
 
 /* m1 = f32(sum dz / n), m2 = f32(sum dz xhat / n), dgamma (+)= sum dz xhat, dbeta (+)= sum dz;
- * bound[c] = |a| (max(|dz_max - m1|, |dz_min - m1|) + |m2| xhat_max), rounded up (docs/numerics.md);
+ * bound[c] = fl(|a| fl(max(|fl(dz_max - m1)|, |fl(dz_min - m1)|) + fl(|m2| xhat_max))), never below
+ * the largest |dy| that bn_bwd_apply computes (proof: base/bn.h);
  * sigma[c] = analytic standard deviation of dy, sigma_all = that of the whole tensor. */
 struct oct_bn_bwd_finalize_args {
     int channels;
     int64_t count;
     const double *sum_dz, *sum_dz_xhat, *sum_dz2;
-    const float *dz_min, *dz_max, *a, *xhat_max;
-    const float *ix;
+    const float *dz_min, *dz_max, *xhat_max; /* needed for bound only */
+    const float *a, *ix;
+    float eps;                               /* of bn_finalize */
     float *m1, *m2;
     float *dgamma, *dbeta;
     enum oct_write mode;
@@ -250,7 +261,8 @@ struct oct_bn_bwd_finalize_args {
 /* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
  * operand), s8 codes per tensor (dX operand), float. Optionally passes dz on to the residual
  * branch, and gathers what the clip rules of this or the next step need.
- * Element order inside the formula: t = fl(dz - m1); u = fl(xhat m2); dy = fl(a fl(t - u)). */
+ * Element order inside the formula: t = fl(dz - m1); u = fl(xhat m2); dy = fl(a fl(t - u)).
+ * Element i takes the rounding byte first_sample * rows_per_sample * channels + i. */
 struct oct_bn_bwd_apply_args {
     int64_t rows;
     int channels;
@@ -267,17 +279,18 @@ struct oct_bn_bwd_apply_args {
     struct oct_range range_tensor;
     enum oct_rounding rounding;
     uint32_t tensor;                         /* keys the rounding bits, the same for both copies */
-    const struct oct_step_state *step;
+    int64_t rows_per_sample;                 /* stochastic: pixels of one sample */
+    const struct oct_step_state *step;       /* stochastic only */
     void *dy;                                /* float output or NULL */
     enum oct_dtype dy_dtype;
     void *d_residual;                        /* dz for the residual branch, or NULL */
     enum oct_dtype d_residual_dtype;
     enum oct_write d_residual_mode;
     const float *sigma, *sigma_all;          /* thresholds of the counts, or NULL */
-    int64_t *above, *above_all;              /* int64[channels], int64[1] */
-    float *amax;                             /* f32[channels] or NULL */
+    int64_t *above, *above_all;              /* int64[channels], int64[1]: = number of |dy| > sigma */
+    float *amax;                             /* f32[channels] = max |dy|, or NULL */
     int64_t *saturated;                      /* [2] += clipped codes of the two copies, or NULL */
-    void *workspace;
+    void *workspace;                         /* bn_workspace(rows, channels) bytes */
     uint32_t *flag;
 };
 
@@ -402,6 +415,7 @@ struct oct_backend {
     /* normalise and activate */
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
+    size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
     enum oct_status (*bn_bwd_apply)(oct_backend *, const struct oct_bn_bwd_apply_args *);

@@ -73,10 +73,11 @@ OCT_HD float oct_inverse_of_clip(float clip, int code_max)
     return clip > 0.0f && !oct_not_finite(inverse) ? inverse : 0.0f;
 }
 
+/* NaN becomes bound, so that its code is defined: the flag, not the code, tells of it. */
 OCT_HD float oct_clampf(float v, float bound)
 {
-    v = v > bound ? bound : v;
-    return v < -bound ? -bound : v;
+    v = v < bound ? v : bound;
+    return v > -bound ? v : -bound;
 }
 
 /* Nearest code, ties to even: clamp, then round. */

@@ -37,6 +37,9 @@ static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
     return (struct oct_cpu *)backend;
 }
 
+/* Fill in the table's entries of one family of ops. */
+void oct_cpu_norm_install(oct_backend *backend);
+
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
 void oct_cpu_close(oct_backend *backend);
 

@@ -1,0 +1,100 @@
+/* The per-channel arithmetic of batch normalisation, for host and device: statistics in double, one
+ * conversion to float each, in exactly the order written here. The passes over pixels are in the
+ * backends; they compose the functions of numeric.h.
+ *
+ * Forward   xhat = fl(fl(ix y) + jx),  z = fl(fl(a y) + b)
+ * Backward  dy = fl(a fl(fl(dz - m1) - fl(xhat m2))) */
+#ifndef OCT_BN_H
+#define OCT_BN_H
+
+#include "base/numeric.h"
+
+struct oct_bn_moments {
+    double mean, var; /* biased variance, >= 0 */
+};
+
+struct oct_bn_affine {
+    float a, b, ix, jx;
+};
+
+/* From the integer statistics of accumulators acc with y = acc * multiplier:
+ * sum = sum acc, sumsq = sum rshift_round(acc, shift)^2. */
+OCT_HD struct oct_bn_moments oct_bn_moments_of_acc(
+    int64_t sum, int64_t sumsq, int shift, int64_t count, float multiplier)
+{
+    double n = (double)count, m = (double)multiplier;
+    double first = (double)sum / n;
+    double second = (double)sumsq * (double)((int64_t)1 << (2 * shift)) / n;
+    double var = second - first * first;
+    struct oct_bn_moments moments = {first * m, var > 0.0 ? var * m * m : 0.0};
+    return moments;
+}
+
+OCT_HD struct oct_bn_moments oct_bn_moments_of_sums(double sum, double sumsq, int64_t count)
+{
+    double n = (double)count, mean = sum / n;
+    double var = sumsq / n - mean * mean;
+    struct oct_bn_moments moments = {mean, var > 0.0 || var != var ? var : 0.0};
+    return moments;
+}
+
+OCT_HD struct oct_bn_affine oct_bn_affine_of(
+    struct oct_bn_moments moments, float gamma, float beta, float eps)
+{
+    double invstd = 1.0 / sqrt(moments.var + (double)eps);
+    double slope = (double)gamma * invstd;
+    struct oct_bn_affine affine = {(float)slope, (float)((double)beta - moments.mean * slope),
+        (float)invstd, (float)(-moments.mean * invstd)};
+    return affine;
+}
+
+/* Variance for the running average: n/(n-1) var, and var itself for one pixel. */
+OCT_HD float oct_bn_unbiased(double var, int64_t count)
+{
+    return (float)(count > 1 ? var * ((double)count / (double)(count - 1)) : var);
+}
+
+OCT_HD float oct_bn_running(float running, float value, float momentum)
+{
+    float kept = running * (1.0f - momentum);
+    return kept + momentum * value;
+}
+
+/* Largest |fl(fl(a y) + b)| over y in [y_min, y_max], with relu the largest relu of it. Rounding is
+ * monotonic, so is the map, so its extremes lie at the ends: exact if both ends are attained. */
+OCT_HD float oct_bn_affine_max(float a, float b, float y_min, float y_max, int relu)
+{
+    float low = oct_affine(y_min, a, b), high = oct_affine(y_max, a, b);
+    low = relu ? (low > 0.0f ? low : 0.0f) : fabsf(low);
+    high = relu ? (high > 0.0f ? high : 0.0f) : fabsf(high);
+    return high > low ? high : low;
+}
+
+/* Upper bound of |dy| as the apply pass computes it, given the extremes of dz and of |xhat| as that
+ * pass sees them. No slack is added, and none is needed: with T = max |fl(dz - m1)| (attained at an
+ * extreme of dz, since rounding is monotonic) and U = max |fl(xhat m2)| = fl(|m2| xhat_max),
+ * |t - u| <= T + U implies fl|t - u| <= fl(T + U) and |dy| = fl(|a| fl|t - u|) <= fl(|a| fl(T +
+ * U)), each step by the monotonicity of rounding to nearest (flushing to zero and overflow
+ * included). */
+OCT_HD float oct_bn_dy_bound(
+    float a, float m1, float m2, float dz_min, float dz_max, float xhat_max)
+{
+    float up = fabsf(dz_max - m1), down = fabsf(dz_min - m1);
+    float t = up > down ? up : down;
+    float u = fabsf(m2) * xhat_max;
+    return fabsf(a) * (t + u);
+}
+
+/* Variance of dy in exact arithmetic (its mean is 0): with E[dz] = m1, E[xhat] = 0,
+ * E[dz xhat] = m2 and E[xhat^2] = var ix^2 = 1 - eps ix^2,
+ *   E[(dz - m1 - xhat m2)^2] = E[dz^2] - m1^2 - m2^2 (1 + eps ix^2), and dy is a times that. */
+OCT_HD double oct_bn_dy_variance(
+    double sum_dz, double sum_dz_xhat, double sum_dz2, int64_t count, float a, float ix, float eps)
+{
+    double n = (double)count, m1 = sum_dz / n, m2 = sum_dz_xhat / n;
+    double eps_ix2 = (double)eps * ((double)ix * (double)ix);
+    double centred = sum_dz2 / n - m1 * m1 - m2 * m2 * (1.0 + eps_ix2);
+    return centred > 0.0 || centred != centred ? (double)a * (double)a * centred : 0.0;
+}
+
+#endif

@@ -1,0 +1,283 @@
+/* Backward of normalise-and-activate: the reduction over pixels, which adds in row order per
+ * channel, and the elementwise apply. See vec_norm.h. */
+#include "cpu/vec_norm.h"
+
+#include "base/rng.h"
+
+/* Where the sign of z comes from. */
+enum gate { GATE_OPEN, GATE_Z, GATE_MASK };
+
+struct bwd_kind {
+    int da, y;
+    enum gate gate;
+};
+
+V_INLINE struct bwd_kind kind_of(enum oct_dtype da, enum oct_dtype y, int relu, const uint8_t *mask)
+{
+    struct bwd_kind kind = {(int)da, (int)y, !relu ? GATE_OPEN : mask ? GATE_MASK : GATE_Z};
+    return kind;
+}
+
+enum { SUM_DZ, SUM_DZ_XHAT, SUM_DZ2, MIN_DZ, MAX_DZ };
+
+/* Rows added before the sums go back to memory: 16 rows of all channels stay in the first-level
+ * cache and are read in the order of memory. */
+enum { WALK_ROWS = 16 };
+
+/* Rows [row, row + rows) of `vectors` (1 or 2) vectors of channels from c; n channels are left. */
+V_INLINE void reduce_tile(const struct oct_bn_bwd_reduce_args *g, struct bwd_kind kind, int64_t row,
+    int rows, int c, int vectors, int n, float *sums)
+{
+    const int64_t stride = oct_norm_stride(g->channels);
+    vf sum[2][OCT_NORM_SUMS], a[2], b[2], ix[2], jx[2];
+
+    for (int k = 0; k < vectors; k++) {
+        int m = v_lanes_of(n, k), at = c + 16 * k;
+        for (int s = 0; s < OCT_NORM_SUMS; s++)
+            sum[k][s] = vf_load_f32(sums + s * stride + at, 16);
+        ix[k] = vf_load_f32(g->ix + at, m);
+        jx[k] = vf_load_f32(g->jx + at, m);
+        a[k] = kind.gate == GATE_Z ? vf_load_f32(g->a + at, m) : ix[k];
+        b[k] = kind.gate == GATE_Z ? vf_load_f32(g->b + at, m) : jx[k];
+    }
+    for (int r = 0; r < rows; r++)
+        for (int k = 0; k < vectors; k++) {
+            int m = v_lanes_of(n, k);
+            int64_t i = (row + r) * g->channels + c + 16 * k;
+            vf dz = vf_load((enum oct_dtype)kind.da, g->da, i, m);
+            vf y = vf_load((enum oct_dtype)kind.y, g->y, i, m);
+            vf xhat = vf_affine(y, ix[k], jx[k]);
+            if (kind.gate == GATE_Z)
+                dz = vf_keep(vf_gt(vf_affine(y, a[k], b[k]), vf_set(0.0f)), dz);
+            if (kind.gate == GATE_MASK)
+                dz = vf_keep(vm_load_bits(g->mask, i, m), dz);
+            sum[k][SUM_DZ] = vf_add(sum[k][SUM_DZ], dz);
+            sum[k][SUM_DZ_XHAT] = vf_add(sum[k][SUM_DZ_XHAT], vf_mul(dz, xhat));
+            sum[k][SUM_DZ2] = vf_add(sum[k][SUM_DZ2], vf_mul(dz, dz));
+            sum[k][MIN_DZ] = vf_min(dz, sum[k][MIN_DZ]);
+            sum[k][MAX_DZ] = vf_max(dz, sum[k][MAX_DZ]);
+        }
+    for (int k = 0; k < vectors; k++)
+        for (int s = 0; s < OCT_NORM_SUMS; s++)
+            vf_store_f32(sums + s * stride + c + 16 * k, 16, sum[k][s]);
+}
+
+V_INLINE void reduce_walk(const struct oct_bn_bwd_reduce_args *args, struct bwd_kind kind,
+    int64_t first_row, int rows, float *sums)
+{
+    const struct oct_bn_bwd_reduce_args g = *args;
+    const int64_t stride = oct_norm_stride(g.channels);
+
+    for (int64_t c = 0; c < stride; c++) {
+        sums[SUM_DZ * stride + c] = 0.0f;
+        sums[SUM_DZ_XHAT * stride + c] = 0.0f;
+        sums[SUM_DZ2 * stride + c] = 0.0f;
+        sums[MIN_DZ * stride + c] = INFINITY;
+        sums[MAX_DZ * stride + c] = -INFINITY;
+    }
+    for (int r = 0; r < rows; r += WALK_ROWS) {
+        int some = rows - r < WALK_ROWS ? rows - r : WALK_ROWS, c = 0;
+        for (; c + 32 <= g.channels; c += 32)
+            reduce_tile(&g, kind, first_row + r, some, c, 2, 32, sums);
+        if (c + 16 <= g.channels) {
+            reduce_tile(&g, kind, first_row + r, some, c, 1, 16, sums);
+            c += 16;
+        }
+        if (c < g.channels)
+            reduce_tile(&g, kind, first_row + r, some, c, 1, g.channels - c, sums);
+    }
+}
+
+void OCT_VEC_NAME(oct_bwd_reduce)(
+    const struct oct_bn_bwd_reduce_args *args, int64_t first_row, int rows, float *sums)
+{
+    struct bwd_kind kind = kind_of(args->da_dtype, args->y_dtype, args->relu, args->mask);
+    int bf16 = kind.da == OCT_BF16 && kind.y == OCT_BF16;
+    if (bf16 && kind.gate == GATE_Z)
+        reduce_walk(args, (struct bwd_kind){OCT_BF16, OCT_BF16, GATE_Z}, first_row, rows, sums);
+    else if (bf16 && kind.gate == GATE_MASK)
+        reduce_walk(args, (struct bwd_kind){OCT_BF16, OCT_BF16, GATE_MASK}, first_row, rows, sums);
+    else
+        reduce_walk(args, kind, first_row, rows, sums);
+}
+
+/* Loop-invariant scalars of the apply pass. */
+struct apply_consts {
+    uint32_t key;
+    uint64_t offset; /* number of element 0 in the global batch */
+    vf inverse, bound_channel, bound_tensor, sigma_all;
+};
+
+struct apply_sums {
+    vm not_finite;
+    int64_t saturated[2];
+    int64_t above_all;
+};
+
+/* Rounding bytes of elements [element, element + 64) of the global batch; `bytes` holds 68 and the
+ * result points into it: words start at multiples of 4, elements need not. */
+V_INLINE const uint8_t *random_bytes(uint32_t key, uint64_t element, uint8_t bytes[68])
+{
+    /* the high half of the counter is constant unless the run crosses a multiple of 2^32 words:
+     * said this way, the compiler makes 32-bit vectors of the loop */
+    uint64_t group = element >> 2, high = group & ~(uint64_t)0xffffffffu;
+    uint32_t low = (uint32_t)group, words[17];
+    if (low <= UINT32_MAX - 16) {
+        for (uint32_t w = 0; w < 16; w++)
+            words[w] = oct_rounding_word(key, high | (low + w));
+        if (element & 3)
+            words[16] = oct_rounding_word(key, high | (low + 16));
+    } else {
+        for (uint32_t w = 0; w < 17; w++)
+            words[w] = oct_rounding_word(key, group + w);
+    }
+    memcpy(bytes, words, 64);
+    if (element & 3)
+        memcpy(bytes + 64, &words[16], 4);
+    return bytes + (element & 3);
+}
+
+/* One vector of dy; writes dz to the residual branch on the way. */
+V_INLINE vf apply_value(
+    const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind, int64_t i, int64_t channel, int n)
+{
+    vf dz = vf_load((enum oct_dtype)kind.da, g->da, i, n);
+    vf y = vf_load((enum oct_dtype)kind.y, g->y, i, n);
+    vf a = vf_load_f32(g->a + channel, 16);
+    if (kind.gate == GATE_Z) {
+        vf z = vf_affine(y, a, vf_load_f32(g->b + channel, 16));
+        dz = vf_keep(vf_gt(z, vf_set(0.0f)), dz);
+    }
+    if (kind.gate == GATE_MASK)
+        dz = vf_keep(vm_load_bits(g->mask, i, n), dz);
+    if (g->d_residual) {
+        vf out = dz;
+        if (g->d_residual_mode == OCT_ACCUMULATE)
+            out = vf_add(vf_load(g->d_residual_dtype, g->d_residual, i, n), dz);
+        vf_store(g->d_residual_dtype, g->d_residual, i, n, out);
+    }
+    vf xhat = vf_affine(y, vf_load_f32(g->ix + channel, 16), vf_load_f32(g->jx + channel, 16));
+    vf t = vf_sub(dz, vf_load_f32(g->m1 + channel, 16));
+    vf u = vf_mul(xhat, vf_load_f32(g->m2 + channel, 16));
+    return vf_mul(a, vf_sub(t, u));
+}
+
+/* v[4] are the unclamped quotients. */
+V_INLINE void store_codes(int8_t *q, int8_t *q_lo, int64_t i, int n, const vf v[4], vf bound,
+    const uint8_t *random, int64_t *saturated)
+{
+    vi code[4], lo[4];
+    for (int k = 0; k < 4; k++) {
+        if (saturated)
+            *saturated += vm_count(vf_gt(vf_abs(v[k]), bound));
+        vf clamped = vf_clamp(v[k], bound);
+        code[k] = random ? vi_round_stochastic(clamped, random + 16 * k) : vi_round(clamped);
+    }
+    if (q_lo) {
+        for (int k = 0; k < 4; k++) {
+            vi hi = vi_plane_hi(code[k]);
+            lo[k] = vi_plane_lo(code[k], hi);
+            code[k] = hi;
+        }
+        vi_store_s8(q_lo + i, n, lo);
+    }
+    vi_store_s8(q + i, n, code);
+}
+
+V_INLINE void apply_codes(const struct oct_bn_bwd_apply_args *g, const struct apply_consts *consts,
+    int64_t i, int64_t channel, int n, const vf dy[4], struct apply_sums *sums)
+{
+    uint8_t bytes[68];
+    const uint8_t *random = NULL;
+    vf v[4];
+
+    if (g->rounding == OCT_STOCHASTIC)
+        random = random_bytes(consts->key, consts->offset + (uint64_t)i, bytes);
+    if (g->q_channel) {
+        for (int k = 0; k < 4; k++)
+            v[k] = vf_mul(dy[k], vf_load_f32(g->range_channel.inverse + channel + 16 * k, 16));
+        store_codes(g->q_channel, g->q_channel_lo, i, n, v, consts->bound_channel, random,
+            g->saturated ? &sums->saturated[0] : NULL);
+    }
+    if (g->q_tensor) {
+        for (int k = 0; k < 4; k++)
+            v[k] = vf_mul(dy[k], consts->inverse);
+        store_codes(g->q_tensor, g->q_tensor_lo, i, n, v, consts->bound_tensor, random,
+            g->saturated ? &sums->saturated[1] : NULL);
+    }
+}
+
+V_INLINE void apply_unit(const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind,
+    const struct apply_consts *consts, int64_t i, int64_t channel, int n, struct apply_sums *sums,
+    const struct oct_norm_found *found)
+{
+    vf dy[4];
+    for (int k = 0; k < 4; k++) {
+        int m = v_lanes_of(n, k);
+        dy[k] = apply_value(g, kind, i + 16 * k, channel + 16 * k, m);
+        if (m < 16)
+            dy[k] = vf_keep(vm_first(m), dy[k]);
+        sums->not_finite = vm_or(sums->not_finite, vf_not_finite(dy[k]));
+    }
+    if (found->channel_amax)
+        for (int k = 0; k < 4; k++) {
+            float *amax = found->channel_amax + channel + 16 * k;
+            vf_store_f32(amax, 16, vf_max(vf_abs(dy[k]), vf_load_f32(amax, 16)));
+        }
+    if (found->channel_above)
+        for (int k = 0; k < 4; k++)
+            vu_count(found->channel_above + channel + 16 * k,
+                vf_gt(vf_abs(dy[k]), vf_load_f32(g->sigma + channel + 16 * k, 16)));
+    if (g->above_all)
+        for (int k = 0; k < 4; k++)
+            sums->above_all += vm_count(vf_gt(vf_abs(dy[k]), consts->sigma_all));
+    if (g->dy)
+        for (int k = 0; k < 4; k++)
+            vf_store(g->dy_dtype, g->dy, i + 16 * k, v_lanes_of(n, k), dy[k]);
+    if (g->q_channel || g->q_tensor)
+        apply_codes(g, consts, i, channel, n, dy, sums);
+}
+
+V_INLINE void apply_walk(const struct oct_bn_bwd_apply_args *args, struct bwd_kind kind,
+    int64_t first, int64_t count, struct oct_norm_found *found)
+{
+    const struct oct_bn_bwd_apply_args g = *args;
+    const int64_t step = OCT_NORM_UNIT % g.channels;
+    int64_t channel = first % g.channels, i = first, end = first + count;
+    const struct oct_norm_found wide = *found;
+    struct apply_sums sums = {vm_none(), {0, 0}, 0};
+    struct apply_consts consts = {0, 0, vf_set(g.q_tensor ? g.range_tensor.inverse[0] : 0.0f),
+        vf_set((float)g.range_channel.code_max), vf_set((float)g.range_tensor.code_max),
+        vf_set(g.above_all ? g.sigma_all[0] : 0.0f)};
+
+    if (g.rounding == OCT_STOCHASTIC) {
+        consts.key = oct_rounding_key(g.step->seed, g.step->step, g.tensor);
+        consts.offset =
+            (uint64_t)g.step->first_sample * (uint64_t)g.rows_per_sample * (uint64_t)g.channels;
+    }
+    for (; i + OCT_NORM_UNIT <= end; i += OCT_NORM_UNIT) {
+        apply_unit(&g, kind, &consts, i, channel, OCT_NORM_UNIT, &sums, &wide);
+        channel += step;
+        channel -= channel >= g.channels ? g.channels : 0;
+    }
+    if (i < end)
+        apply_unit(&g, kind, &consts, i, channel, (int)(end - i), &sums, &wide);
+
+    found->not_finite |= (uint32_t)vm_any(sums.not_finite);
+    found->saturated[0] += sums.saturated[0];
+    found->saturated[1] += sums.saturated[1];
+    found->above_all += sums.above_all;
+}
+
+void OCT_VEC_NAME(oct_bwd_apply)(const struct oct_bn_bwd_apply_args *args, int64_t first,
+    int64_t count, struct oct_norm_found *found)
+{
+    struct bwd_kind kind = kind_of(args->da_dtype, args->y_dtype, args->relu, args->mask);
+    int bf16 = kind.da == OCT_BF16 && kind.y == OCT_BF16;
+    if (bf16 && kind.gate == GATE_Z)
+        apply_walk(args, (struct bwd_kind){OCT_BF16, OCT_BF16, GATE_Z}, first, count, found);
+    else if (bf16 && kind.gate == GATE_MASK)
+        apply_walk(args, (struct bwd_kind){OCT_BF16, OCT_BF16, GATE_MASK}, first, count, found);
+    else
+        apply_walk(args, kind, first, count, found);
+}

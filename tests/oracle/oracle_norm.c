@@ -1,0 +1,340 @@
+#include "oracle/oracle_norm.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static float float_of(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static int finite_bits(float x)
+{
+    return (bits_of(x) >> 23 & 0xff) != 0xff;
+}
+
+/* Ties to even, on the upper 16 bits. */
+static uint16_t to_bf16(float x)
+{
+    uint32_t u = bits_of(x), upper = u >> 16, rest = u & 0xffff;
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(upper | 0x40);
+    if (rest > 0x8000 || (rest == 0x8000 && (upper & 1)))
+        upper++;
+    return (uint16_t)upper;
+}
+
+static float get(enum oct_dtype dtype, const void *x, int64_t i)
+{
+    if (dtype == OCT_F32)
+        return ((const float *)x)[i];
+    if (dtype == OCT_BF16)
+        return float_of((uint32_t)((const uint16_t *)x)[i] << 16);
+    return (float)((const int8_t *)x)[i];
+}
+
+static void put(enum oct_dtype dtype, void *x, int64_t i, float value)
+{
+    if (dtype == OCT_F32)
+        ((float *)x)[i] = value;
+    else
+        ((uint16_t *)x)[i] = to_bf16(value);
+}
+
+static float affine(float y, float a, float b)
+{
+    float product = a * y;
+    float sum = product + b;
+    return sum;
+}
+
+static int64_t round_even(double x)
+{
+    double down = floor(x), rest = x - down;
+    int64_t q = (int64_t)down;
+    return rest > 0.5 || (rest == 0.5 && (q & 1)) ? q + 1 : q;
+}
+
+/* Code of x; random < 0: nearest. A NaN has the largest code. Counts |x inverse| > code_max. */
+static int code_of(float x, float inverse, int code_max, int random, int64_t *saturated)
+{
+    float v = x * inverse;
+    if (fabsf(v) > (float)code_max)
+        *saturated += 1;
+    if (isnan(v) || v > (float)code_max)
+        v = (float)code_max;
+    if (v < (float)-code_max)
+        v = (float)-code_max;
+    if (random < 0)
+        return (int)round_even((double)v);
+    return (int)floor((double)(round_even(256.0 * (double)v) + random) / 256.0);
+}
+
+static void put_code(int8_t *q, int8_t *lo, int64_t i, int code)
+{
+    if (!lo) {
+        q[i] = (int8_t)code;
+        return;
+    }
+    int high = (int)floor((code + 64) / 128.0);
+    q[i] = (int8_t)high;
+    lo[i] = (int8_t)(code - 128 * high);
+}
+
+/* mean, biased variance of channel c, from the definition. */
+static void moments(const struct oct_bn_finalize_args *g, int c, double *mean, double *var)
+{
+    double n = (double)g->count;
+    if (!g->training) {
+        *mean = g->running_mean[c];
+        *var = g->running_var[c];
+        return;
+    }
+    if (g->acc) {
+        float m = g->x_scale[0] * (g->w_scale_per_k ? g->w_scale[c] : g->w_scale[0]);
+        double average = (double)g->acc->sum[c] / n;
+        double square = (double)g->acc->sumsq[c] * pow(4.0, g->acc->shift) / n;
+        double spread = square - average * average;
+        *mean = average * (double)m;
+        *var = (spread < 0.0 ? 0.0 : spread) * (double)m * (double)m;
+    } else {
+        double average = g->sum[c] / n, spread = g->sumsq[c] / n - average * average;
+        *mean = average;
+        *var = spread < 0.0 ? 0.0 : spread;
+    }
+}
+
+/* Tries every value of y from the least to the largest: acc by acc, or the two ends. */
+static void extremes(const struct oct_bn_finalize_args *g, int c)
+{
+    float xhat_max = 0.0f, z_amax = 0.0f;
+    int64_t low = g->acc ? g->acc->min[c] : 0, high = g->acc ? g->acc->max[c] : 1;
+    for (int64_t acc = low; acc <= high; acc++) {
+        float y;
+        if (g->acc) {
+            float m = g->x_scale[0] * (g->w_scale_per_k ? g->w_scale[c] : g->w_scale[0]);
+            y = (float)acc * m;
+            if (g->y_dtype == OCT_BF16)
+                y = float_of((uint32_t)to_bf16(y) << 16);
+        } else {
+            y = acc == 0 ? g->y_min[c] : g->y_max[c];
+        }
+        float xhat = fabsf(affine(y, g->ix[c], g->jx[c])), z = affine(y, g->a[c], g->b[c]);
+        if (g->relu && !(z > 0.0f))
+            z = 0.0f;
+        xhat_max = xhat > xhat_max ? xhat : xhat_max;
+        z_amax = fabsf(z) > z_amax ? fabsf(z) : z_amax;
+    }
+    if (g->xhat_max)
+        g->xhat_max[c] = xhat_max;
+    if (g->z_amax)
+        g->z_amax[c] = z_amax;
+}
+
+static void running(const struct oct_bn_finalize_args *g)
+{
+    double n = (double)g->count, unbias = g->count > 1 ? n / (n - 1.0) : 1.0;
+    for (int c = 0; c < g->channels; c++) {
+        double mean, var;
+        moments(g, c, &mean, &var);
+        if (!finite_bits((float)mean) || !finite_bits((float)(var * unbias)))
+            *g->flag = 1;
+    }
+    for (int c = 0; c < g->channels && !*g->flag; c++) {
+        double mean, var;
+        moments(g, c, &mean, &var);
+        float keep = 1.0f - g->momentum;
+        float old_mean = g->running_mean[c] * keep, new_mean = g->momentum * (float)mean;
+        float old_var = g->running_var[c] * keep, new_var = g->momentum * (float)(var * unbias);
+        g->running_mean[c] = old_mean + new_mean;
+        g->running_var[c] = old_var + new_var;
+    }
+}
+
+void oracle_bn_finalize(const struct oct_bn_finalize_args *g)
+{
+    for (int c = 0; c < g->channels; c++) {
+        double mean, var;
+        moments(g, c, &mean, &var);
+        double invstd = 1.0 / sqrt(var + (double)g->eps);
+        double slope = (double)g->gamma[c] * invstd;
+        g->a[c] = (float)slope;
+        g->b[c] = (float)((double)g->beta[c] - mean * slope);
+        g->ix[c] = (float)invstd;
+        g->jx[c] = (float)(-mean * invstd);
+        if (g->xhat_max || g->z_amax)
+            extremes(g, c);
+    }
+    if (g->training)
+        running(g);
+}
+
+void oracle_act_fwd(const struct oct_act_fwd_args *g)
+{
+    float amax = 0.0f;
+    int64_t saturated = 0;
+    for (int64_t i = 0; i < g->rows * g->channels; i++) {
+        int c = (int)(i % g->channels);
+        float z = get(g->y_dtype, g->y, i);
+        if (g->a)
+            z = affine(z, g->a[c], g->b[c]);
+        if (g->residual) {
+            float r = get(g->residual_dtype, g->residual, i);
+            if (g->residual_dtype == OCT_S8)
+                r = r * g->residual_scale[0];
+            z = z + r;
+        }
+        if (!finite_bits(z))
+            *g->flag = 1;
+        if (g->relu && !(z > 0.0f))
+            z = 0.0f;
+        if (g->trunk)
+            put(OCT_BF16, g->trunk, i, z);
+        if (g->mask) {
+            if (i % 8 == 0)
+                g->mask[i / 8] = 0;
+            g->mask[i / 8] |= (uint8_t)((z > 0.0f ? 1 : 0) << (i % 8));
+        }
+        if (fabsf(z) > amax)
+            amax = fabsf(z);
+        if (g->x && g->x_dtype == OCT_S8)
+            put_code(g->x, NULL, i, code_of(z, g->x_range.inverse[0], 127, -1, &saturated));
+        else if (g->x)
+            put(g->x_dtype, g->x, i, z);
+    }
+    if (g->amax)
+        g->amax[0] = amax;
+    if (g->saturated)
+        g->saturated[0] += saturated;
+}
+
+/* da where z > 0. */
+static float gated(float da, float y, float a, float b, int relu, const uint8_t *mask, int64_t i)
+{
+    if (!relu)
+        return da;
+    int open = mask ? mask[i / 8] >> (i % 8) & 1 : affine(y, a, b) > 0.0f;
+    return open ? da : 0.0f;
+}
+
+void oracle_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *g)
+{
+    for (int c = 0; c < g->channels; c++) {
+        double total[3] = {0.0, 0.0, 0.0};
+        float low = INFINITY, high = -INFINITY;
+        for (int64_t start = 0; start < g->rows; start += 256) {
+            float chunk[3] = {0.0f, 0.0f, 0.0f};
+            for (int64_t p = start; p < start + 256 && p < g->rows; p++) {
+                int64_t i = p * g->channels + c;
+                float y = get(g->y_dtype, g->y, i), a = g->relu ? g->a[c] : 0.0f;
+                float b = g->relu ? g->b[c] : 0.0f;
+                float dz = gated(get(g->da_dtype, g->da, i), y, a, b, g->relu, g->mask, i);
+                float xhat = affine(y, g->ix[c], g->jx[c]);
+                float product = dz * xhat, square = dz * dz;
+                chunk[0] = chunk[0] + dz;
+                chunk[1] = chunk[1] + product;
+                chunk[2] = chunk[2] + square;
+                low = dz < low ? dz : low;
+                high = dz > high ? dz : high;
+            }
+            for (int s = 0; s < 3; s++)
+                total[s] = total[s] + (double)chunk[s];
+        }
+        g->sum_dz[c] = total[0];
+        g->sum_dz_xhat[c] = total[1];
+        g->sum_dz2[c] = total[2];
+        g->dz_min[c] = low == 0.0f ? 0.0f : low;
+        g->dz_max[c] = high == 0.0f ? 0.0f : high;
+    }
+}
+
+void oracle_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *g)
+{
+    double n = (double)g->count, all = 0.0;
+    for (int c = 0; c < g->channels; c++) {
+        double mean1 = g->sum_dz[c] / n, mean2 = g->sum_dz_xhat[c] / n;
+        float dgamma = (float)g->sum_dz_xhat[c], dbeta = (float)g->sum_dz[c];
+        g->m1[c] = (float)mean1;
+        g->m2[c] = (float)mean2;
+        g->dgamma[c] = g->mode == OCT_ACCUMULATE ? g->dgamma[c] + dgamma : dgamma;
+        g->dbeta[c] = g->mode == OCT_ACCUMULATE ? g->dbeta[c] + dbeta : dbeta;
+        if (g->bound) {
+            float above = fabsf(g->dz_max[c] - g->m1[c]), below = fabsf(g->dz_min[c] - g->m1[c]);
+            float t = above > below ? above : below;
+            float u = fabsf(g->m2[c]) * g->xhat_max[c];
+            float sum = t + u;
+            g->bound[c] = fabsf(g->a[c]) * sum;
+        }
+        /* a^2 (E dz^2 - m1^2 - m2^2 (1 + eps ix^2)), never below 0 */
+        double ix = (double)g->ix[c], extra = (double)g->eps * (ix * ix);
+        double spread = g->sum_dz2[c] / n - mean1 * mean1 - mean2 * mean2 * (1.0 + extra);
+        double var = (double)g->a[c] * (double)g->a[c] * (spread < 0.0 ? 0.0 : spread);
+        if (g->sigma)
+            g->sigma[c] = (float)sqrt(var);
+        all += var;
+    }
+    if (g->sigma_all)
+        g->sigma_all[0] = (float)sqrt(all / (double)g->channels);
+}
+
+static float dy_of(const struct oct_bn_bwd_apply_args *g, int64_t i, int c, float *dz)
+{
+    float y = get(g->y_dtype, g->y, i), a = g->a[c], b = g->b ? g->b[c] : 0.0f;
+    *dz = gated(get(g->da_dtype, g->da, i), y, a, b, g->relu, g->mask, i);
+    float xhat = affine(y, g->ix[c], g->jx[c]);
+    float t = *dz - g->m1[c], u = xhat * g->m2[c];
+    float difference = t - u;
+    return a * difference;
+}
+
+void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *random)
+{
+    int64_t saturated[2] = {0, 0}, above_all = 0;
+    for (int c = 0; c < g->channels; c++) {
+        if (g->amax)
+            g->amax[c] = 0.0f;
+        if (g->above)
+            g->above[c] = 0;
+    }
+    for (int64_t i = 0; i < g->rows * g->channels; i++) {
+        int c = (int)(i % g->channels), byte = g->rounding == OCT_STOCHASTIC ? random[i] : -1;
+        float dz, dy = dy_of(g, i, c, &dz);
+        if (!finite_bits(dy))
+            *g->flag = 1;
+        if (g->d_residual) {
+            float old = g->d_residual_mode == OCT_ACCUMULATE
+                            ? get(g->d_residual_dtype, g->d_residual, i) + dz
+                            : dz;
+            put(g->d_residual_dtype, g->d_residual, i, old);
+        }
+        if (g->dy)
+            put(g->dy_dtype, g->dy, i, dy);
+        if (g->amax && fabsf(dy) > g->amax[c])
+            g->amax[c] = fabsf(dy);
+        if (g->above)
+            g->above[c] += fabsf(dy) > g->sigma[c];
+        if (g->above_all)
+            above_all += fabsf(dy) > g->sigma_all[0];
+        if (g->q_channel)
+            put_code(g->q_channel, g->q_channel_lo, i,
+                code_of(dy, g->range_channel.inverse[c], g->range_channel.code_max, byte,
+                    &saturated[0]));
+        if (g->q_tensor)
+            put_code(g->q_tensor, g->q_tensor_lo, i,
+                code_of(
+                    dy, g->range_tensor.inverse[0], g->range_tensor.code_max, byte, &saturated[1]));
+    }
+    if (g->above_all)
+        g->above_all[0] = above_all;
+    for (int k = 0; k < 2 && g->saturated; k++)
+        g->saturated[k] += saturated[k];
+}
