@@ -59,6 +59,8 @@ TEST_OBJ := $(TEST_SRC:%.c=$(OBJ)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON:%.c=$(OBJ)/%.o)
 
 .PHONY: all lib help clean
+# Keep the objects of tests: they are the ends of chains of pattern rules.
+.SECONDARY:
 all: $(BUILD)/octet $(BUILD)/liboctet.so ## the program and the library
 
 lib: $(BUILD)/liboctet.a $(BUILD)/liboctet.so ## liboctet.a and liboctet.so
@@ -99,6 +101,16 @@ $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $< $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
+
+# Each tests/fuzz/fuzz_NAME.c is a libFuzzer program; the library is built anew with its coverage.
+FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: fuzz
+fuzz: ## build/fuzz/fuzz_*: fuzz targets (clang); run them with -max_total_time=60
+	$(Q)$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined $(FUZZ)
+
+$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(BUILD)/liboctet.a
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
 
 clean: ## remove what make built
 	rm -rf $(BUILD)

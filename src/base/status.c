@@ -11,6 +11,11 @@ enum oct_status oct_fail(enum oct_status code, const char *format, ...)
     va_start(args, format);
     vsnprintf(last_error, sizeof last_error, format, args);
     va_end(args);
+    /* Names from hostile files and odd paths must not break the promise of one line. */
+    for (char *c = last_error; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    }
     return code;
 }
 

@@ -1,6 +1,7 @@
 /* The files of a run folder that people and scripts read: log.jsonl, summary.csv, args.yaml,
- * TensorBoard events, curve.svg. A resumed run appends; records beyond the resumed step (written
- * by the run that died) are cut off first, so every step and epoch stands once. */
+ * TensorBoard events, curve.svg (docs/files.md has every field). A resumed run appends; records
+ * beyond the resumed step (written by the run that died) are cut off first, so every step and epoch
+ * stands once. For that, log an epoch before its checkpoint is saved. */
 #ifndef OCT_RUNLOG_H
 #define OCT_RUNLOG_H
 
@@ -15,17 +16,17 @@ struct oct_key_value {
 };
 
 struct oct_runlog_options {
-    const char *dir;                     /* created if missing */
-    const struct oct_key_value *args;    /* resolved settings, written as args.yaml */
+    const char *dir;                  /* created if missing, with its parents */
+    const struct oct_key_value *args; /* resolved settings, written as args.yaml */
     size_t args_count;
-    int64_t resume_step;                 /* -1: a fresh run (existing logs are an error) */
-    int resume_epoch;                    /* epochs completed at resume_step */
+    int64_t resume_step; /* -1: a fresh run (existing logs are an error) */
+    int resume_epoch;    /* epochs completed at resume_step */
 };
 
 struct oct_step_record {
     int64_t step;
     int epoch;
-    double train_loss;                   /* printed with 17 significant digits */
+    double train_loss; /* printed with 17 significant digits */
     double lr, images_per_second, data_seconds, step_seconds, saturation;
 };
 
@@ -36,7 +37,7 @@ struct oct_layer_record {
 };
 
 struct oct_epoch_record {
-    int epoch;                           /* 0-based */
+    int epoch; /* 0-based */
     int64_t step;
     double train_loss, eval_loss, eval_top1, eval_top5, lr;
     double train_seconds, val_seconds, images_per_second, data_share;
@@ -44,10 +45,16 @@ struct oct_epoch_record {
     size_t layer_count;
 };
 
+/* OCT_ARG: a fresh run in a folder that has logs, or another process writes to the folder. */
 enum oct_status oct_runlog_open(const struct oct_runlog_options *options, struct oct_runlog **out);
+
+/* One record; NaN and Inf are written as null. A failure (disk full) is returned by the call that
+ * met it; from then on records are dropped and OCT_OK is returned, so that a caller who trains on
+ * is told once and no torn line is written over. Where only curve.svg fails, the call says so once
+ * and records go on. */
 enum oct_status oct_runlog_step(struct oct_runlog *log, const struct oct_step_record *record);
 enum oct_status oct_runlog_epoch(struct oct_runlog *log, const struct oct_epoch_record *record);
-/* Redraws curve.svg, flushes and closes; accepts NULL. */
+/* Redraws curve.svg and closes; accepts NULL. */
 void oct_runlog_close(struct oct_runlog *log);
 
 #endif

@@ -15,7 +15,7 @@ struct oct_named_tensor {
     enum oct_dtype dtype;
     int dims;
     int64_t dim[OCT_MAX_DIMS];
-    void *data;               /* host memory, oct_named_tensor_bytes */
+    void *data; /* host memory, oct_named_tensor_bytes */
 };
 
 struct oct_metadata {
