@@ -50,7 +50,8 @@ CLI_SRC := $(wildcard src/cli/*.c)
 PROTO_SRC := $(wildcard src/train/*.proto)
 PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
 TEST_SRC := $(wildcard tests/test_*.c)
-TEST_COMMON := $(wildcard tests/oracle/*.c tests/support/*.c)
+# fake_octet.c stands in for the library in the test of the program, and nowhere else.
+TEST_COMMON := $(filter-out tests/support/fake_octet.c,$(wildcard tests/oracle/*.c tests/support/*.c))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o) $(VEC_SRC:%.c=$(OBJ)/%.base.o) \
     $(VEC_SRC:%.c=$(OBJ)/%.avx512.o) $(TILE_SRC:%.c=$(OBJ)/%.o) $(PROTO_OBJ)
@@ -94,6 +95,13 @@ $(BUILD)/liboctet.so: $(LIB_OBJ)
 
 $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
+
+# The program's own test runs its commands against a stand-in of the library.
+CLI_TEST_OBJ := $(OBJ)/tests/test_cli.o $(OBJ)/tests/support/fake_octet.o \
+    $(filter-out $(OBJ)/src/cli/program.o,$(CLI_OBJ))
+$(BUILD)/tests/test_cli: $(CLI_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
 
 # Each tests/test_NAME.c is its own Criterion program.
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
