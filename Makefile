@@ -9,6 +9,7 @@ SANITIZE ?=
 V       ?= 0
 
 VERSION := $(shell sed -n 's/^\#define OCT_VERSION "\(.*\)"/\1/p' include/octet.h)
+SONAME := liboctet.so.$(firstword $(subst ., ,$(VERSION)))
 
 CFLAGS_BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -Itests -fPIC -fvisibility=hidden -pthread -g \
     -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
@@ -50,7 +51,8 @@ CLI_SRC := $(wildcard src/cli/*.c)
 PROTO_SRC := $(wildcard src/train/*.proto)
 PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
 TEST_SRC := $(wildcard tests/test_*.c)
-TEST_COMMON := $(wildcard tests/oracle/*.c tests/support/*.c)
+# fake_octet.c stands in for the library in the test of the program, and nowhere else.
+TEST_COMMON := $(filter-out tests/support/fake_octet.c,$(wildcard tests/oracle/*.c tests/support/*.c))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o) $(VEC_SRC:%.c=$(OBJ)/%.base.o) \
     $(VEC_SRC:%.c=$(OBJ)/%.avx512.o) $(TILE_SRC:%.c=$(OBJ)/%.o) $(PROTO_OBJ)
@@ -92,10 +94,17 @@ $(BUILD)/liboctet.a: $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/liboctet.so: $(LIB_OBJ)
-	$(Q)$(CC) -shared -Wl,-soname,liboctet.so.0 $(LDFLAGS) $^ -o $@ $(LDLIBS)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) $^ -o $@ $(LDLIBS)
 
 $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
+
+# The program's own test runs its commands against a stand-in of the library.
+CLI_TEST_OBJ := $(OBJ)/tests/test_cli.o $(OBJ)/tests/support/fake_octet.o \
+    $(filter-out $(OBJ)/src/cli/program.o,$(CLI_OBJ))
+$(BUILD)/tests/test_cli: $(CLI_TEST_OBJ)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
 
 # Each tests/test_NAME.c is its own Criterion program.
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
@@ -111,6 +120,80 @@ fuzz: ## build/fuzz/fuzz_*: fuzz targets (clang); run them with -max_total_time=
 
 $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
+# Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.
+SLOW_TESTS ?=
+LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
+TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC)))
+SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
+
+.PHONY: test check test-long asan tsan check-exports check-install lint format size quickstart \
+    bench-claims install uninstall
+
+test: $(TESTS) ## every test but the long ones; the last line sums up
+	$(Q)scripts/run-tests $(TESTS)
+
+check: $(SHORT) ## the tests that take seconds
+	$(Q)scripts/run-tests $(SHORT)
+
+test-long: $(TESTS) $(LONG) ## all tests, once per instruction set, and the long ones
+	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
+	$(Q)$(if $(LONG),scripts/run-tests $(LONG))
+
+asan: ## the short tests under the address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \
+	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' check
+
+# Criterion cannot start under the thread sanitizer (both want the same addresses), so the program
+# itself is run: pool, loader and logs work together there.
+TSAN_RUN = $(BUILD)/tsan/octet train --dataset synthetic --synthetic-images 96 --model resnet8 \
+    --precision int8 --batch-size 16 --epochs 2 --threads 3 --workers 2
+tsan: ## a short int8 training under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread DEBUG=1 $(BUILD)/tsan/octet
+	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa auto
+	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa c
+
+check-exports: lib ## the libraries export what octet.h declares
+	$(Q)scripts/check-exports $(BUILD)
+
+check-install: all lib ## install into a scratch folder and build the example against it
+	$(Q)scripts/check-install BUILD=$(BUILD)
+
+lint: ## format, layers, headers, forbidden words, size budget
+	$(Q)scripts/lint
+
+format: ## clang-format on every C file
+	$(Q)git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+size: ## lines per part; what is over budget
+	$(Q)scripts/size
+
+quickstart: $(BUILD)/octet ## fp32 and int8 side by side on Fashion-MNIST, in minutes
+	$(BUILD)/octet compare data/fashion-mnist-15k --model resnet8 --precision fp32,int8 \
+	    --epochs 3 --batch-size 64 --max-drop 3 --output-dir $(BUILD)/quickstart --resume auto
+
+bench-claims: $(BUILD)/octet ## three processes of octet bench, appended to docs/bench-log.jsonl
+	$(Q)OCTET=$(BUILD)/octet scripts/bench-claims
+
+BINDIR := $(DESTDIR)$(PREFIX)/bin
+LIBDIR := $(DESTDIR)$(PREFIX)/lib
+INCDIR := $(DESTDIR)$(PREFIX)/include
+
+install: all lib ## into $(DESTDIR)$(PREFIX): program, libraries, octet.h, octet.pc
+	install -d $(BINDIR) $(LIBDIR)/pkgconfig $(INCDIR)
+	install -m 755 $(BUILD)/octet $(BINDIR)
+	install -m 644 $(BUILD)/liboctet.a $(LIBDIR)
+	install -m 755 $(BUILD)/liboctet.so $(LIBDIR)/liboctet.so.$(VERSION)
+	ln -sf liboctet.so.$(VERSION) $(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(LIBDIR)/liboctet.so
+	install -m 644 include/octet.h $(INCDIR)
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	    'Name: octet' 'Description: training of convolutional networks with 8-bit integers' \
+	    'Version: $(VERSION)' 'Libs: -L$${libdir} -loctet' 'Libs.private: $(LDLIBS)' \
+	    'Cflags: -I$${includedir}' >$(LIBDIR)/pkgconfig/octet.pc
+
+uninstall: ## what install put there
+	rm -f $(BINDIR)/octet $(LIBDIR)/liboctet.a $(LIBDIR)/liboctet.so $(LIBDIR)/$(SONAME) \
+	    $(LIBDIR)/liboctet.so.$(VERSION) $(INCDIR)/octet.h $(LIBDIR)/pkgconfig/octet.pc
 
 clean: ## remove what make built
 	rm -rf $(BUILD)

@@ -81,7 +81,7 @@ struct oct_event {
     enum oct_event_kind kind;
     int64_t step;             /* optimiser steps done since the start of training */
     int epoch;                /* 0-based */
-    int64_t step_in_epoch, steps_per_epoch;
+    int64_t step_in_epoch, steps_per_epoch; /* steps of the epoch done, and all */
     double loss, loss_average;           /* mean over the batch; running mean of the epoch */
     double top1, top5;                   /* STEP: running per cent of the epoch; EVAL: per cent */
     double step_seconds, data_seconds;   /* of this step; data: time spent waiting for the loader */
@@ -176,7 +176,8 @@ struct oct_step_result {
     double loss;
     double top1;               /* per cent of this batch */
     int flagged;               /* a non-finite value was met; the update was skipped */
-    double seconds, data_seconds;
+    double seconds;            /* of the whole call, waiting for the batch included */
+    double data_seconds;       /* of them waiting for the batch */
 };
 
 struct oct_eval_result {

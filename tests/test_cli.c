@@ -1,0 +1,564 @@
+/* The program, run as a function against a stand-in library. Messages and figures are compared as
+ * text: they are what users and scripts read. */
+#include "cli/bench.h"
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/session.h"
+#include "support/fake_octet.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TEXT_MAX 65536
+
+static char out_text[TEXT_MAX], err_text[TEXT_MAX];
+
+static int temporary(void)
+{
+    char path[] = "/tmp/octet-test-XXXXXX";
+    int file = mkstemp(path);
+
+    cr_assert(file >= 0);
+    unlink(path);
+    return file;
+}
+
+static void read_back(int file, char *text)
+{
+    ssize_t length = pread(file, text, TEXT_MAX - 1, 0);
+
+    cr_assert(length >= 0);
+    text[length] = '\0';
+    close(file);
+}
+
+/* Runs `octet LINE` (words split at blanks); fills out_text and err_text. */
+static int octet(const char *line)
+{
+    char copy[2048], *argv[64] = {(char *)"octet"}, *rest = copy;
+    int argc = 1, code, out = temporary(), err = temporary();
+    int kept_out = dup(STDOUT_FILENO), kept_err = dup(STDERR_FILENO);
+
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *word; argc < 63 && (word = strtok_r(rest, " ", &rest)) != NULL;)
+        argv[argc++] = word;
+    fflush(NULL);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    code = octet_main(argc, argv);
+    fflush(NULL);
+    dup2(kept_out, STDOUT_FILENO);
+    dup2(kept_err, STDERR_FILENO);
+    close(kept_out);
+    close(kept_err);
+    read_back(out, out_text);
+    read_back(err, err_text);
+    return code;
+}
+
+static void expect_in(const char *text, const char *part)
+{
+    cr_expect(strstr(text, part) != NULL, "expected >>>%s<<< in >>>%s<<<", part, text);
+}
+
+/* A line that must be refused with exit code 2 and exactly this message. */
+static void refused(const char *line, const char *message)
+{
+    char with_newline[1024];
+    int code = octet(line);
+
+    snprintf(with_newline, sizeof with_newline, "%s\n", message);
+    cr_expect_eq(code, OCT_EXIT_USAGE, "octet %s: exit code %d", line, code);
+    cr_expect_str_eq(err_text, with_newline, "octet %s said: %s", line, err_text);
+    cr_expect_eq(fake.open_count, 0);
+}
+
+static const char *write_file(const char *text)
+{
+    static char path[64];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/tmp/octet-test-%d.yaml", (int)getpid());
+    file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    return path;
+}
+
+Test(cli, without_command_prints_usage)
+{
+    cr_expect_eq(octet(""), OCT_EXIT_USAGE);
+    expect_in(err_text, "usage: octet COMMAND");
+    cr_expect_eq(octet("--help"), OCT_EXIT_OK);
+    expect_in(out_text, "compare");
+    cr_expect_eq(octet("--version"), OCT_EXIT_OK);
+    cr_expect_str_eq(out_text, "octet " OCT_VERSION "\n");
+}
+
+Test(cli, unknown_names_get_the_nearest)
+{
+    refused("trian d", "octet: unknown command trian; did you mean train?");
+    refused("zzzzzz", "octet: unknown command zzzzzz; octet --help lists them");
+    refused("train d --epoch 3", "octet train: unknown option --epoch; did you mean --epochs?");
+    refused("train d --epoch=3", "octet train: unknown option --epoch; did you mean --epochs?");
+    refused("train d --bacth-size 3",
+        "octet train: unknown option --bacth-size; did you mean --batch-size?");
+    refused("train d --frobnicate",
+        "octet train: unknown option --frobnicate; octet train --help lists them all");
+    refused("train d -Z", "octet train: unknown option -Z; octet train --help lists them");
+    refused("eval d --epochs 3",
+        "octet eval: unknown option --epochs; it belongs to octet train (see octet eval --help)");
+    refused("train d --model resnet2",
+        "octet train: --model takes resnet8, resnet20, resnet18, resnet50, not 'resnet2'; did you "
+        "mean resnet20?");
+    refused("train d --opt adamw", "octet train: --opt takes sgd, not 'adamw'");
+    refused("train d --precision int4",
+        "octet train: --precision takes fp32, bf16, int8, not 'int4'; did you mean int8?");
+    refused("compare d --precision fp32,in8",
+        "octet compare: --precision takes fp32, bf16, int8, not 'in8'; did you mean int8?");
+    refused("info --scheme dai9",
+        "octet info: --scheme takes dai8, amax, not 'dai9'; did you mean dai8?");
+}
+
+Test(cli, numbers_are_strict)
+{
+    refused("train d --epochs 3x",
+        "octet train: --epochs takes a whole number from 1 to 1000000, not '3x'");
+    refused("train d --epochs 0",
+        "octet train: --epochs takes a whole number from 1 to 1000000, not '0'");
+    refused("train d -b 1e3",
+        "octet train: --batch-size takes a whole number from 1 to 65536, not '1e3'");
+    refused("train d --max-steps 99999999999999999999",
+        "octet train: --max-steps takes a whole number from 0 to 9000000000000000, not "
+        "'99999999999999999999'");
+    refused("train d --lr nan", "octet train: --lr takes a number from 0 to 1e+06, not 'nan'");
+    refused("train d --lr 0x1p3", "octet train: --lr takes a number from 0 to 1e+06, not '0x1p3'");
+    refused("train d --lr 1e999", "octet train: --lr takes a number from 0 to 1e+06, not '1e999'");
+    refused("train d --wd -1", "octet train: --wd takes a number from 0 to 1e+06, not '-1'");
+    refused("train d --seed -1",
+        "octet train: --seed takes a whole number from 0 to 2^64 - 1, not '-1'");
+    refused("train d --int8-fwd maybe", "octet train: --int8-fwd takes on or off, not 'maybe'");
+    refused("train d --epochs", "octet train: --epochs needs a value");
+    refused("train d e", "octet train: 'e' is one word too many; this command takes one folder");
+    refused("bench e", "octet bench: 'e' is one word too many; this command takes options only");
+}
+
+Test(cli, options_reach_the_library)
+{
+    const struct oct_options *o = &fake.opened[0];
+
+    cr_assert_eq(octet("train DIR -a resnet8 -b 64 --learning-rate 0.25 --wd 5e-4 --smoothing=0.1 "
+                       "--nesterov --lr-warmup-epochs 2.5 -j 3 -p 7 --int8-wgrad off --augment off "
+                       "--seed 18446744073709551615 --hflip -1 --epochs 1 --max-steps 12345678901 "
+                       "--int8-scheme amax --output RUN --resume auto"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(fake.strings[0], "int8|amax|resnet8|DIR|RUN|auto|-");
+    cr_expect_eq(o->batch_size, 64);
+    cr_expect_eq(o->lr, 0.25);
+    cr_expect_eq(o->weight_decay, 5e-4);
+    cr_expect_eq(o->label_smoothing, 0.1);
+    cr_expect_eq(o->warmup_epochs, 2.5);
+    cr_expect_eq(o->nesterov, 1);
+    cr_expect_eq(o->workers, 3);
+    cr_expect_eq(o->log_interval, 7);
+    cr_expect_eq(o->int8_fwd, 1);
+    cr_expect_eq(o->int8_wgrad, 0);
+    cr_expect_eq(o->augment, 0);
+    cr_expect_eq(o->seed, UINT64_MAX);
+    cr_expect_eq(o->max_steps, 12345678901);
+    cr_expect_eq(fake.close_count, 1);
+}
+
+Test(cli, last_flag_wins_and_flags_can_be_cleared)
+{
+    cr_assert_eq(octet("train --data-path D --nesterov --no-nesterov -b64 -b 32"), OCT_EXIT_OK);
+    cr_expect_eq(fake.opened[0].nesterov, 0);
+    cr_expect_eq(fake.opened[0].batch_size, 32);
+    expect_in(fake.strings[0], "|D|");
+}
+
+Test(cli, no_data_is_said_before_anything_opens)
+{
+    refused("train", "octet train: no data; name the folder, or use --dataset synthetic");
+    refused("compare", "octet compare: no data; name the folder, or use --dataset synthetic");
+    refused("eval DIR", "octet eval: no weights; name them with --checkpoint FILE");
+}
+
+Test(cli, config_file_below_flags)
+{
+    char line[256];
+    const char *path = write_file("# comment\nbatch_size: 16\nepochs: 1\nmodel: \"resnet8\"\n"
+                                  "output_dir: null\nnesterov: true\ndata: FROM_FILE\n");
+
+    snprintf(line, sizeof line, "train -b 8 -c %s", path);
+    cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_eq(fake.opened[0].batch_size, 8);
+    cr_expect_eq(fake.opened[0].epochs, 1);
+    cr_expect_eq(fake.opened[0].nesterov, 1);
+    cr_expect_str_eq(fake.strings[0], "int8|dai8|resnet8|FROM_FILE|-|-|-");
+    unlink(path);
+}
+
+Test(cli, config_lists)
+{
+    char line[256];
+    const char *path =
+        write_file("precision: [fp32, int8]\nscheme: dai8,amax\nepochs: 1\ndataset: synthetic\n");
+
+    snprintf(line, sizeof line, "compare -c %s", path);
+    cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_eq(fake.open_count, 3);
+    unlink(path);
+}
+
+static void config_refused(const char *yaml, const char *message)
+{
+    char line[256], full[512];
+    const char *path = write_file(yaml);
+
+    snprintf(line, sizeof line, "train d -c %s", path);
+    snprintf(full, sizeof full, message, path);
+    refused(line, full);
+    unlink(path);
+}
+
+Test(cli, config_errors)
+{
+    config_refused("epoch: 3\n", "octet train: %s: unknown key epoch; did you mean epochs?");
+    config_refused("epochs: many\n",
+        "octet train: %s: epochs takes a whole number from 1 to 1000000, not 'many'");
+    config_refused("- 3\n", "octet train: %s: expected lines of the form `name: value`");
+    config_refused("text\n", "octet train: %s: expected lines of the form `name: value`");
+    config_refused("lr: {a: 1}\n", "octet train: %s: expected lines of the form `name: value`");
+    config_refused("config: x\n", "octet train: %s: key config cannot stand in a file");
+    config_refused("lr: 'open\n", "octet train: %s, line 2: found unexpected end of stream");
+    refused("train d -c /nonexistent",
+        "octet train: cannot read /nonexistent: No such file or directory");
+}
+
+/* What --print-config prints must mean the same when it is read back. */
+Test(cli, printed_config_reads_back)
+{
+    static const char *const commands[] = {"train", "eval", "compare", "bench"};
+
+    for (size_t i = 0; i < 4; i++) {
+        static char first[TEXT_MAX];
+        char line[256];
+        const char *path;
+
+        snprintf(line, sizeof line, "%s --print-config --wd 0.30000000000000004 --seed 7%s",
+            commands[i], i == 1 ? "" : " --lr 0.1");
+        if (i == 1 || i == 3)
+            snprintf(line, sizeof line, "%s --print-config --seed 7", commands[i]);
+        cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+        snprintf(first, sizeof first, "%s", out_text);
+        path = write_file(first);
+        snprintf(line, sizeof line, "%s --print-config -c %s", commands[i], path);
+        cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+        cr_expect_str_eq(out_text, first);
+        expect_in(out_text, "seed: 7\n");
+        unlink(path);
+    }
+    cr_expect_eq(fake.open_count, 0);
+}
+
+Test(cli, every_command_has_help_with_defaults)
+{
+    cr_expect_eq(octet("train --help"), OCT_EXIT_OK);
+    expect_in(out_text, "usage: octet train [DIR] [options]");
+    expect_in(out_text, "-b, --batch-size N");
+    expect_in(out_text, "images per step [128]");
+    expect_in(out_text, "fp32, bf16, int8 [int8]");
+    expect_in(out_text, "also --wd");
+    cr_expect_eq(octet("eval -h"), OCT_EXIT_OK);
+    cr_expect_eq(octet("compare --help"), OCT_EXIT_OK);
+    expect_in(out_text, "--max-drop N");
+    cr_expect_eq(octet("bench --help"), OCT_EXIT_OK);
+    expect_in(out_text, "--append NAME");
+    cr_expect_eq(octet("info --help"), OCT_EXIT_OK);
+    cr_expect_eq(fake.open_count, 0);
+}
+
+/* parse.c has room for 200 spellings per command; letters and names must not clash. */
+Test(cli, table_is_sound)
+{
+    for (unsigned command = 1; command < OCT_CMD_ALL; command <<= 1) {
+        size_t spellings = 0;
+        char letters[128] = "";
+
+        for (size_t i = 0; i < oct_option_count; i++) {
+            const struct oct_option *o = &oct_option_table[i];
+
+            if ((o->commands & command) == 0)
+                continue;
+            cr_expect_eq(oct_option_find(command, o->name), o, "--%s stands twice", o->name);
+            spellings += 1 + (o->kind == OCT_KIND_FLAG);
+            for (size_t k = 0; k < 3 && o->aliases[k] != NULL; k++, spellings++)
+                cr_expect_eq(oct_option_find(command, o->aliases[k]), o, "--%s", o->aliases[k]);
+            cr_expect_lt(strlen(o->name), (size_t)OCT_ITEM_MAX - 3);
+            if (o->letter != 0) {
+                cr_expect_null(strchr(letters, o->letter), "-%c stands twice", o->letter);
+                letters[strlen(letters)] = o->letter;
+            }
+        }
+        cr_expect_leq(spellings, (size_t)200);
+    }
+}
+
+Test(cli, train_prints_parsable_lines)
+{
+    cr_assert_eq(octet("train DIR --epochs 1 --precision fp32"), OCT_EXIT_OK);
+    expect_in(out_text, "| precision        | fp32 ");
+    expect_in(out_text,
+        "Epoch: [0][ 50/100]  Time 0.400 (0.400)  Data 0.000 (0.000)  Loss 1.5000e+00 (2.0000e+00)"
+        "  Acc@1 25.00 (25.00)  Acc@5 60.00 (60.00)  img/s 320.0  lr 0.1  eta 1:02:03  sat 0.0250 "
+        "%\n");
+    /* (0.4 + 0.8) / 2; the second 50 steps had (50 * 100 - 25 * 50) / 50 = 75 % */
+    expect_in(out_text, "Epoch: [0][100/100]  Time 0.800 (0.600)  Data 0.000 (0.000)  Loss "
+                        "1.0000e+00 (1.5000e+00)  Acc@1 75.00 (50.00)");
+    expect_in(out_text, "\n * Acc@1 76.52 Acc@5 93.10 Loss 9.0000e-01 Time 1.5 best\n");
+    expect_in(out_text, "Done: 1 epochs, 100 steps, Acc@1 90.00 (best 91.00), 40.0 s of training, "
+                        "320.0 img/s\n");
+    cr_expect_str_eq(err_text, "octet: warning: a warning\n");
+    cr_expect_null(strstr(out_text, "input-bound"));
+}
+
+Test(cli, starving_is_loud)
+{
+    fake.data_share = 0.4;
+    cr_assert_eq(octet("train DIR --epochs 1"), OCT_EXIT_OK);
+    expect_in(out_text, "input-bound: 40 % of the step time was spent waiting for images");
+}
+
+Test(cli, terminal_gets_a_bar)
+{
+    struct oct_progress progress;
+    struct oct_event event = {.kind = OCT_EVENT_STEP,
+        .step_in_epoch = 50,
+        .steps_per_epoch = 100,
+        .loss_average = 1.25,
+        .top1 = 50,
+        .lr = 0.1,
+        .images_per_second = 640,
+        .eta_seconds = 61};
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), slave, kept = dup(STDERR_FILENO);
+    ssize_t length;
+
+    cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    slave = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    cr_assert(slave >= 0);
+    dup2(slave, STDERR_FILENO);
+    oct_progress_init(&progress, stdout, 3);
+    oct_progress_event(&progress, &event);
+    dup2(kept, STDERR_FILENO);
+    length = read(terminal, out_text, TEXT_MAX - 1);
+    cr_assert(length > 0);
+    out_text[length] = '\0';
+    expect_in(
+        out_text, "\r\033[K1/3 [==========>         ] 50/100  loss 1.2500  acc 50.00  lr 0.1  640");
+    cr_expect_leq(length, 80 + 4);
+}
+
+Test(cli, failure_of_the_library_is_exit_1)
+{
+    fake.open_status = OCT_IO;
+    cr_expect_eq(octet("train DIR"), OCT_EXIT_FAILURE);
+    cr_expect_str_eq(err_text, "octet train: asked for this, found that, do so\n");
+    fake.open_status = OCT_ARG;
+    cr_expect_eq(octet("train DIR"), OCT_EXIT_USAGE);
+}
+
+Test(cli, signals_stop_gently_once)
+{
+    struct sigaction action;
+
+    fake.raise_signal = SIGINT;
+    cr_expect_eq(octet("train DIR --epochs 9 --output-dir RUN"), 130);
+    cr_expect_eq(fake.stop_count, 1);
+    expect_in(out_text, "Stopped by SIGINT after the running step; --resume auto goes on\n");
+    sigaction(SIGINT, NULL, &action);
+    cr_expect_eq(action.sa_handler, SIG_DFL);
+    fake.raise_signal = SIGTERM;
+    cr_expect_eq(octet("train DIR --epochs 9"), 143);
+    cr_expect_eq(fake.stop_count, 2);
+}
+
+Test(cli, second_signal_kills, .signal = SIGINT)
+{
+    fake.raise_signal = 0;
+    oct_trainer *trainer;
+    struct oct_options options;
+
+    oct_options_init(&options);
+    oct_trainer_open(&options, &trainer);
+    oct_session_catch(trainer);
+    raise(SIGINT);
+    cr_assert_eq(fake.stop_count, 1);
+    raise(SIGINT);
+}
+
+Test(cli, eval_writes_nothing)
+{
+    cr_assert_eq(octet("eval DIR --checkpoint F --precision int8"), OCT_EXIT_OK);
+    cr_expect_str_eq(fake.strings[0], "int8|dai8|resnet20|DIR|-|-|F");
+    expect_in(out_text, " * Acc@1 76.52 Acc@5 93.10 Loss");
+    cr_assert_eq(octet("train DIR -e --resume F --output-dir RUN"), OCT_EXIT_OK);
+    cr_expect_str_eq(fake.strings[1], "int8|dai8|resnet20|DIR|-|-|F");
+    cr_expect_eq(fake.eval_count, 2);
+    cr_expect_eq(fake.run_count, 0);
+    cr_expect_eq(octet("train DIR -e --resume auto"), OCT_EXIT_USAGE);
+}
+
+Test(cli, plan_and_info)
+{
+    cr_assert_eq(octet("train DIR --plan --output-dir RUN"), OCT_EXIT_OK);
+    cr_expect_str_eq(out_text, "node tensor bytes offset\n");
+    cr_expect_str_eq(fake.strings[0], "int8|dai8|resnet20|DIR|-|-|-");
+    cr_assert_eq(octet("info --scheme amax"), OCT_EXIT_OK);
+    cr_expect_str_eq(out_text, "isa vnni\namax\n");
+}
+
+Test(cli, compare_makes_one_table)
+{
+    char line[256], dir[] = "/tmp/octet-test-XXXXXX", want[512];
+
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(line, sizeof line,
+        "compare DIR --model resnet8 --precision fp32,bf16,int8 --scheme dai8,amax --epochs 1 "
+        "--output-dir %s/new -o csv",
+        dir);
+    cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(out_text,
+        "precision,scheme,top1,top5,eval_loss,train_loss,seconds_per_epoch,images_per_second,"
+        "speedup_vs_fp32,int8_share_percent\n"
+        "fp32,,90.00,99.00,0.7000,0.5000,40.00,320.0,1.00,0.0\n"
+        "bf16,,90.00,99.00,0.7000,0.5000,20.00,640.0,2.00,0.0\n"
+        "int8,dai8,89.50,99.00,0.7000,0.5000,10.00,1280.0,4.00,75.0\n"
+        "int8,amax,89.50,99.00,0.7000,0.5000,10.00,1280.0,4.00,75.0\n");
+    snprintf(want, sizeof want,
+        "%s/new/fp32 %s/new/bf16 %s/new/int8-dai8 %s/new/int8-amax %s/new/compare.svg", dir, dir,
+        dir, dir, dir);
+    cr_expect_str_eq(fake.plotted, want);
+    expect_in(err_text, "Epoch: [0][ 50/100]");
+    cr_expect_eq(fake.close_count, 4);
+    snprintf(line, sizeof line, "%s/new", dir);
+    rmdir(line);
+    rmdir(dir);
+}
+
+Test(cli, compare_limits_the_drop)
+{
+    cr_expect_eq(octet("compare DIR --epochs 1 --max-drop 1"), OCT_EXIT_OK);
+    expect_in(err_text, "int8 dai8 ends 0.50 points below fp32 (limit 1.00)\n");
+    fake.int8_top1 = 88.9;
+    cr_expect_eq(octet("compare DIR --epochs 1 --max-drop 1"), OCT_EXIT_FAILURE);
+    expect_in(err_text, "int8 dai8 ends 1.10 points below fp32 (limit 1.00): too much\n");
+    cr_expect_str_eq(fake.plotted, "");
+}
+
+Test(cli, compare_usage)
+{
+    refused("compare DIR --precision bf16,int8 --max-drop 1",
+        "octet compare: --max-drop needs fp32 and int8 among --precision");
+    refused("compare DIR --resume FILE",
+        "octet compare: --resume takes only auto here: each run goes on from its own folder");
+}
+
+Test(cli, compare_stops_on_a_signal)
+{
+    fake.raise_signal = SIGTERM;
+    cr_expect_eq(octet("compare DIR --epochs 3"), 143);
+    cr_expect_eq(fake.open_count, 1);
+    cr_expect_str_eq(out_text, "");
+}
+
+Test(cli, bench_interleaves_and_compares_inside_rounds)
+{
+    cr_assert_eq(octet("bench --model resnet20 --batch-size 64 --precision fp32,bf16,int8 "
+                       "--warmup 1 -r 3 -o csv"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(fake.steps, "abcabcabcabc");
+    /* Steps take base * (2, 3, 4): median base * 3, spread (3.8 - 2.2) / 2 / 3 = 26.7 %. */
+    cr_expect_str_eq(out_text,
+        "model,precision,scheme,batch,median_ms,min_ms,spread_percent,images_per_second,vs_fp32,"
+        "vs_bf16,vs_int8,isa,threads,config_hash\n"
+        "resnet20,fp32,,64,1200.000,800.000,26.7,53.3,1.00,0.50,0.25,vnni,2,0000000000abcdef\n"
+        "resnet20,bf16,,64,600.000,400.000,26.7,106.7,2.00,1.00,0.50,vnni,2,0000000000abcdef\n"
+        "resnet20,int8,dai8,64,300.000,200.000,26.7,213.3,4.00,2.00,1.00,vnni,2,0000000000abcdef"
+        "\n");
+    cr_expect_str_eq(fake.opened[0].dataset, "synthetic");
+    cr_expect_eq(fake.opened[0].synthetic_images, 512);
+    cr_expect_eq(fake.close_count, 3);
+}
+
+Test(cli, bench_batches_per_model)
+{
+    cr_assert_eq(octet("bench --model resnet20,resnet50 -b 128,16 --precision int8 -r 1 -o json"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_expect_eq(fake.opened[0].batch_size, 128);
+    cr_expect_eq(fake.opened[1].batch_size, 16);
+    expect_in(out_text, "[\n{\"model\": \"resnet20\", \"precision\": \"int8\", \"scheme\": "
+                        "\"dai8\", \"batch\": 128, ");
+    expect_in(out_text, "\"vs_fp32\": null, ");
+    expect_in(out_text, "}\n]\n");
+    fake = (struct fake_octet){0};
+    refused("bench --model resnet20,resnet50,resnet8 -b 128,16",
+        "octet bench: --batch-size names 2 sizes for 3 models");
+    refused("bench --layers --append F",
+        "octet bench: --append records whole steps; leave --layers out");
+}
+
+Test(cli, bench_layers)
+{
+    cr_assert_eq(octet("bench --model resnet20 -b 8 --precision int8 --layers -r 1"), OCT_EXIT_OK);
+    expect_in(out_text, "| conv1 | conv | fprop   | 3.0000 |      75.0 | 6.0000 | 2000.0 |    1 |");
+    expect_in(out_text, "| bn1   | bn   | forward | 1.0000 |      25.0 | 0.0000 |    0.0 |    0 |");
+}
+
+Test(cli, bench_appends_json_lines)
+{
+    char line[256], text[4096];
+    const char *path = write_file("");
+    FILE *file;
+    size_t length;
+
+    snprintf(line, sizeof line,
+        "bench --model resnet20 -b 8 --precision fp32,int8 -r 2 --append %s --commit abc\"d", path);
+    cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+    cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
+    file = fopen(path, "r");
+    length = fread(text, 1, sizeof text - 1, file);
+    text[length] = '\0';
+    fclose(file);
+    unlink(path);
+    expect_in(text, "\"commit\": \"abc\\\"d\"");
+    expect_in(text, "\"model\": \"resnet20\", \"batch\": 8, \"rounds\": 2, \"warmup\": 2");
+    expect_in(text, "\"vs_fp32\": 4.000");
+    cr_expect_eq(strchr(text, '\n')[1], '{');
+    cr_expect_eq(octet("bench -r 1 --append /nonexistent/f"), OCT_EXIT_USAGE);
+}
+
+Test(cli, percentiles)
+{
+    const double values[] = {5, 1, 4, 2, 3};
+    struct oct_sample_summary summary = oct_sample_summarise(values, 5);
+
+    cr_expect_eq(summary.median, 3);
+    cr_expect_eq(summary.minimum, 1);
+    /* 10th and 90th percentile lie at places 0.4 and 3.6: 1.4 and 4.6. */
+    cr_expect(summary.spread > 0.533 && summary.spread < 0.534);
+}
+
+Test(cli, distances)
+{
+    cr_expect_eq(oct_text_distance("", "abc"), 3);
+    cr_expect_eq(oct_text_distance("kitten", "sitting"), 3);
+    cr_expect_eq(oct_text_distance("ab", "ba"), 1);
+    cr_expect_eq(oct_text_distance("same", "same"), 0);
+}
