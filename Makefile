@@ -168,8 +168,9 @@ size: ## lines per part; what is over budget
 	$(Q)scripts/size
 
 quickstart: $(BUILD)/octet ## fp32 and int8 side by side on Fashion-MNIST, in minutes
+	rm -rf $(BUILD)/quickstart
 	$(BUILD)/octet compare data/fashion-mnist-15k --model resnet8 --precision fp32,int8 \
-	    --epochs 3 --batch-size 64 --max-drop 3 --output-dir $(BUILD)/quickstart --resume auto
+	    --epochs 3 --batch-size 64 --max-drop 3 --output-dir $(BUILD)/quickstart
 
 bench-claims: $(BUILD)/octet ## three processes of octet bench, appended to docs/bench-log.jsonl
 	$(Q)OCTET=$(BUILD)/octet scripts/bench-claims

@@ -84,7 +84,8 @@ struct oct_event {
     int64_t step_in_epoch, steps_per_epoch; /* steps of the epoch done, and all */
     double loss, loss_average;           /* mean over the batch; running mean of the epoch */
     double top1, top5;                   /* STEP: running per cent of the epoch; EVAL: per cent */
-    double step_seconds, data_seconds;   /* of this step; data: time spent waiting for the loader */
+    /* STEP: of this step, EPOCH: of all its steps; data: time of that spent waiting for images */
+    double step_seconds, data_seconds;
     double images_per_second;
     double lr;
     double eta_seconds;

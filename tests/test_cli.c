@@ -145,6 +145,7 @@ Test(cli, numbers_are_strict)
         "octet train: --seed takes a whole number from 0 to 2^64 - 1, not '-1'");
     refused("train d --int8-fwd maybe", "octet train: --int8-fwd takes on or off, not 'maybe'");
     refused("train d --epochs", "octet train: --epochs needs a value");
+    refused("train d --output-dir=", "octet train: --output-dir needs a value");
     refused("train d e", "octet train: 'e' is one word too many; this command takes one folder");
     refused("bench e", "octet bench: 'e' is one word too many; this command takes options only");
 }
@@ -193,8 +194,9 @@ Test(cli, no_data_is_said_before_anything_opens)
 Test(cli, config_file_below_flags)
 {
     char line[256];
-    const char *path = write_file("# comment\nbatch_size: 16\nepochs: 1\nmodel: \"resnet8\"\n"
-                                  "output_dir: null\nnesterov: true\ndata: FROM_FILE\n");
+    const char *path =
+        write_file("# comment\nbatch_size: 16\nepochs: 1\nmodel: \"resnet8\"\n"
+                   "output_dir: null\nrounding: ''\nnesterov: true\ndata: FROM_FILE\n");
 
     snprintf(line, sizeof line, "train -b 8 -c %s", path);
     cr_assert_eq(octet(line), OCT_EXIT_OK, "%s", err_text);
@@ -387,6 +389,8 @@ Test(cli, signals_stop_gently_once)
     fake.raise_signal = SIGTERM;
     cr_expect_eq(octet("train DIR --epochs 9"), 143);
     cr_expect_eq(fake.stop_count, 2);
+    sigaction(SIGINT, NULL, &action);
+    cr_expect_eq(action.sa_handler, SIG_DFL, "a run that ended still catches SIGINT");
 }
 
 Test(cli, second_signal_kills, .signal = SIGINT)
@@ -437,14 +441,16 @@ Test(cli, compare_makes_one_table)
     cr_expect_str_eq(out_text,
         "precision,scheme,top1,top5,eval_loss,train_loss,seconds_per_epoch,images_per_second,"
         "speedup_vs_fp32,int8_share_percent\n"
-        "fp32,,90.00,99.00,0.7000,0.5000,40.00,320.0,1.00,0.0\n"
-        "bf16,,90.00,99.00,0.7000,0.5000,20.00,640.0,2.00,0.0\n"
-        "int8,dai8,89.50,99.00,0.7000,0.5000,10.00,1280.0,4.00,75.0\n"
-        "int8,amax,89.50,99.00,0.7000,0.5000,10.00,1280.0,4.00,75.0\n");
+        "fp32,,90.00,99.00,0.7000,0.5000,3.12,320.0,1.00,0.0\n"
+        "bf16,,90.00,99.00,0.7000,0.5000,1.56,640.0,2.00,0.0\n"
+        "int8,dai8,89.50,99.00,0.7000,0.5000,0.78,1280.0,4.00,75.0\n"
+        "int8,amax,89.50,99.00,0.7000,0.5000,0.78,1280.0,4.00,75.0\n");
     snprintf(want, sizeof want,
         "%s/new/fp32 %s/new/bf16 %s/new/int8-dai8 %s/new/int8-amax %s/new/compare.svg", dir, dir,
         dir, dir, dir);
     cr_expect_str_eq(fake.plotted, want);
+    snprintf(want, sizeof want, "int8|amax|resnet8|DIR|%s/new/int8-amax|-|-", dir);
+    cr_expect_str_eq(fake.strings[3], want);
     expect_in(err_text, "Epoch: [0][ 50/100]");
     cr_expect_eq(fake.close_count, 4);
     snprintf(line, sizeof line, "%s/new", dir);
@@ -468,6 +474,12 @@ Test(cli, compare_usage)
         "octet compare: --max-drop needs fp32 and int8 among --precision");
     refused("compare DIR --resume FILE",
         "octet compare: --resume takes only auto here: each run goes on from its own folder");
+}
+
+Test(cli, compare_refuses_the_same_run_twice)
+{
+    refused("compare DIR --precision fp32,int8 --scheme dai8,dai8",
+        "octet compare: int8 dai8 stands twice in the list");
 }
 
 Test(cli, compare_stops_on_a_signal)
@@ -553,6 +565,21 @@ Test(cli, percentiles)
     cr_expect_eq(summary.minimum, 1);
     /* 10th and 90th percentile lie at places 0.4 and 3.6: 1.4 and 4.6. */
     cr_expect(summary.spread > 0.533 && summary.spread < 0.534);
+}
+
+Test(cli, reals_are_finite_and_print_exactly)
+{
+    static const char *const bad[] = {"", ".", "e5", "inf", "nan", "1e999", "-1e999", " 1", "1 "};
+    char text[40];
+    double value = 7;
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect_eq(oct_text_real(bad[i], &value), -1, "'%s' was read as a number", bad[i]);
+    cr_expect_eq(value, 7);
+    oct_text_from_real(0.1 + 0.2, text, sizeof text);
+    cr_expect_str_eq(text, "0.30000000000000004");
+    oct_text_from_real(0.1, text, sizeof text);
+    cr_expect_str_eq(text, "0.1");
 }
 
 Test(cli, distances)

@@ -117,9 +117,15 @@ static void print_table(const struct cell *cells, size_t count, const char *form
         oct_table_cell(&table, "%.2f", r->eval_top5);
         oct_table_cell(&table, "%.4f", r->eval_loss);
         oct_table_cell(&table, "%.4f", r->train_loss);
-        oct_table_cell(&table, "%.2f", r->epochs > 0 ? r->train_seconds / r->epochs : 0);
-        oct_table_cell(&table, "%.1f", r->images_per_second);
-        if (fp32 != NULL && fp32->result.images_per_second > 0)
+        if (r->images_per_second > 0) {
+            oct_table_cell(
+                &table, "%.2f", (double)cells[i].info.train_images / r->images_per_second);
+            oct_table_cell(&table, "%.1f", r->images_per_second);
+        } else { /* resumed behind its end: nothing was timed */
+            oct_table_cell(&table, "%s", "");
+            oct_table_cell(&table, "%s", "");
+        }
+        if (fp32 != NULL && fp32->result.images_per_second > 0 && r->images_per_second > 0)
             oct_table_cell(&table, "%.2f", r->images_per_second / fp32->result.images_per_second);
         else
             oct_table_cell(&table, "%s", "");
@@ -177,6 +183,14 @@ static int check_settings(
     if (settings->run.resume != NULL && strcmp(settings->run.resume, "auto") != 0)
         return oct_usage_error(
             OCT_CMD_COMPARE, "--resume takes only auto here: each run goes on from its own folder");
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(cells[i].precision, cells[k].precision) == 0 &&
+                strcmp(cells[i].scheme, cells[k].scheme) == 0)
+                return oct_usage_error(OCT_CMD_COMPARE, "%s %s stands twice in the list",
+                    cells[i].precision, cells[i].scheme);
+        }
+    }
     if (settings->max_drop >= 0 && (find_precision(cells, count, "fp32") == NULL ||
                                        find_precision(cells, count, "int8") == NULL))
         return oct_usage_error(OCT_CMD_COMPARE, "--max-drop needs fp32 and int8 among --precision");

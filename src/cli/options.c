@@ -71,11 +71,11 @@ void oct_settings_free(struct oct_settings *settings)
     settings->owned_count = 0;
 }
 
-/* '_' and '-' are the same in names, so that the keys of args.yaml are option names. */
-static int same_name(const char *a, const char *b)
+/* '_' counts as '-', so that the keys of args.yaml are option names. */
+static int same_name(const char *name, const char *asked)
 {
-    for (; *a != '\0' || *b != '\0'; a++, b++) {
-        if ((*a == '_' ? '-' : *a) != (*b == '_' ? '-' : *b))
+    for (; *name != '\0' || *asked != '\0'; name++, asked++) {
+        if (*name != (*asked == '_' ? '-' : *asked))
             return 0;
     }
     return 1;
@@ -272,6 +272,8 @@ int oct_settings_set(struct oct_settings *settings, unsigned command,
             return OCT_EXIT_USAGE;
         return set_text(settings, field, text);
     case OCT_KIND_TEXT:
+        if (text[0] == '\0')
+            return oct_usage_error(command, "%s needs a value", shown);
         return set_text(settings, field, text);
     case OCT_KIND_LIST:
     case OCT_KIND_NUMBERS:

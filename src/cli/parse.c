@@ -198,8 +198,8 @@ static int yaml_value(struct yaml_reader *reader, const char *text, int plain)
     const struct oct_option *option = reader->option;
 
     reader->option = NULL;
-    /* null is what NULL strings are written as: leave the default. */
-    if (plain && (text[0] == '\0' || strcmp(text, "null") == 0 || strcmp(text, "~") == 0))
+    /* null and "" are what NULL strings are written as: leave the default. */
+    if (text[0] == '\0' || (plain && (strcmp(text, "null") == 0 || strcmp(text, "~") == 0)))
         return OCT_EXIT_OK;
     snprintf(shown, sizeof shown, "%s: %s", reader->path, option->name);
     return oct_settings_set(reader->settings, reader->command, option, shown, text);

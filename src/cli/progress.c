@@ -119,7 +119,7 @@ static void on_step(struct oct_progress *progress, const struct oct_event *event
 
 static void on_epoch(struct oct_progress *progress, const struct oct_event *event)
 {
-    double share = progress->step_seconds > 0 ? progress->data_seconds / progress->step_seconds : 0;
+    double share = event->step_seconds > 0 ? event->data_seconds / event->step_seconds : 0;
 
     oct_progress_end(progress);
     fprintf(progress->out, "Epoch: [%d] done  Loss %.4e  img/s %.1f\n", event->epoch,

@@ -169,6 +169,8 @@ static void run_epoch(oct_trainer *trainer, int epoch)
     send(trainer, (struct oct_event){.kind = OCT_EVENT_EPOCH,
                       .epoch = epoch,
                       .loss_average = 1.5,
+                      .step_seconds = 100 * seconds,
+                      .data_seconds = fake.data_share * 100 * seconds,
                       .images_per_second = 128 / seconds});
 }
 
