@@ -162,14 +162,14 @@ static void value_range(
     }
 }
 
-static void draw_line(const struct points *p)
+static void draw_line(const struct points *p, bool marked)
 {
     for (size_t begin = 0, end; begin < p->count; begin = end + 1) {
         for (end = begin; end < p->count && isfinite(p->y[end]); end++)
             ;
         if (end - begin >= 2)
             plline((PLINT)(end - begin), p->x + begin, p->y + begin);
-        if (end > begin && (end - begin == 1 || p->count <= MAX_MARKED))
+        if (end > begin && (end - begin == 1 || marked))
             plpoin((PLINT)(end - begin), p->x + begin, p->y + begin, 17);
     }
 }
@@ -202,7 +202,7 @@ static void draw_panel(const struct series *s, size_t count, enum quantity q, do
     plwidth(1.8);
     for (size_t i = 0; i < count; i++) {
         use_color(i);
-        draw_line(&s[i].of[q]);
+        draw_line(&s[i].of[q], last <= MAX_MARKED);
     }
     pllsty(1);
 }
@@ -289,7 +289,7 @@ static void draw_page(const struct series *s, size_t count, FILE *page)
     plinit();
     pladv(0);
     plschr(3.4, 1); /* sizes in millimetres, whatever the height of the page */
-    plssym(6, 1);
+    plssym(5, 1);
     plsmaj(1.6, 1);
     plsmin(0.9, 1);
     draw_panel(s, count, LOSS, height);
