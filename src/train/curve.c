@@ -162,14 +162,14 @@ static void value_range(
     }
 }
 
-static void draw_line(const struct points *p)
+static void draw_line(const struct points *p, bool marked)
 {
     for (size_t begin = 0, end; begin < p->count; begin = end + 1) {
         for (end = begin; end < p->count && isfinite(p->y[end]); end++)
             ;
         if (end - begin >= 2)
             plline((PLINT)(end - begin), p->x + begin, p->y + begin);
-        if (end > begin && (end - begin == 1 || p->count <= MAX_MARKED))
+        if (end > begin && (end - begin == 1 || marked))
             plpoin((PLINT)(end - begin), p->x + begin, p->y + begin, 17);
     }
 }
@@ -202,7 +202,7 @@ static void draw_panel(const struct series *s, size_t count, enum quantity q, do
     plwidth(1.8);
     for (size_t i = 0; i < count; i++) {
         use_color(i);
-        draw_line(&s[i].of[q]);
+        draw_line(&s[i].of[q], last <= MAX_MARKED);
     }
     pllsty(1);
 }
@@ -276,41 +276,52 @@ static void need_svg_driver(void)
     give_up("it has no svg driver");
 }
 
-/* Everything that calls PLplot. The lock is held. PLplot closes `page`. */
-static enum oct_status draw(const struct series *s, size_t count, FILE *page)
+static void draw_page(const struct series *s, size_t count, FILE *page)
 {
     PLINT before, own;
     double height = PANEL_HEIGHT + ROW_HEIGHT * (double)count + 12;
+    plgstrm(&before);
+    plmkstrm(&own);
+    plsdev("svg");
+    plsfile(page);
+    plspage(0, 0, WIDTH, (PLINT)height, 0, 0);
+    set_colors();
+    plinit();
+    pladv(0);
+    plschr(3.4, 1); /* sizes in millimetres, whatever the height of the page */
+    plssym(5, 1);
+    plsmaj(1.6, 1);
+    plsmin(0.9, 1);
+    draw_panel(s, count, LOSS, height);
+    draw_panel(s, count, TOP1, height);
+    draw_legend(s, count, height);
+    plend1();
+    plsstrm(before);
+}
+
+/* Draws with PLplot's ways out barred, and closes `page`. The lock is held. */
+static enum oct_status draw(const struct series *s, size_t count, FILE *page)
+{
+    volatile bool handed_over = false; /* PLplot closes the page then */
     if (!plplot_unusable && setjmp(plplot_exit) == 0) {
         plsexit(give_up_exit);
         plsabort(give_up);
         need_svg_driver();
-        plgstrm(&before);
-        plmkstrm(&own);
-        plsdev("svg");
-        plsfile(page);
-        plspage(0, 0, WIDTH, (PLINT)height, 0, 0);
-        set_colors();
-        plinit();
-        pladv(0);
-        plschr(3.4, 1);
-        plssym(6, 1);
-        plsmaj(1.6, 1);
-        plsmin(0.9, 1);
-        draw_panel(s, count, LOSS, height);
-        draw_panel(s, count, TOP1, height);
-        draw_legend(s, count, height);
-        plend1();
-        plsstrm(before);
-        plsexit(NULL);
-        plsabort(NULL);
-        return OCT_OK;
+        handed_over = true;
+        draw_page(s, count, page);
+    } else {
+        plplot_unusable = true;
     }
-    plplot_unusable = true;
-    return oct_fail(OCT_UNSUPPORTED,
-        "PLplot cannot draw a learning curve: %s; check its svg driver "
-        "(package libplplot17, variable PLPLOT_DRV_DIR)",
-        plplot_reason);
+    plsexit(NULL);
+    plsabort(NULL);
+    if (!handed_over)
+        fclose(page);
+    if (plplot_unusable)
+        return oct_fail(OCT_UNSUPPORTED,
+            "PLplot cannot draw a learning curve: %s; check its svg "
+            "driver (package libplplot17, variable PLPLOT_DRV_DIR)",
+            plplot_reason);
+    return OCT_OK;
 }
 
 static enum oct_status render(const struct series *s, size_t count, char **svg, size_t *bytes)
