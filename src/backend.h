@@ -105,23 +105,28 @@ struct oct_weight_pack_args {
     uint32_t *flag;
 };
 
-/* Plain quantisation of x[rows, channels] f32/bf16 to s8 codes (one or two planes). */
+/* Plain quantisation of x[rows, channels] f32/bf16 to s8 codes (one or two planes): q =
+ * oct_quantise(x, inverse, code_max) or oct_quantise_stochastic with the random byte of element
+ * step->first_sample * rows_per_sample * channels + i, i the index inside x. */
 struct oct_quantise_args {
     int64_t rows;
+    int64_t rows_per_sample;        /* stochastic: pixels of one sample */
     int channels;
     const void *x;
     enum oct_dtype dtype;
     struct oct_range range;         /* count 1 or channels */
     enum oct_rounding rounding;
     uint32_t tensor;                /* id that keys the rounding bits */
-    const struct oct_step_state *step;
-    int8_t *q, *q_lo;
+    const struct oct_step_state *step; /* stochastic: seed, step, first_sample; else NULL */
+    int8_t *q, *q_lo;               /* q_lo NULL: one plane */
     int64_t *saturated;             /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
     uint32_t *flag;
 };
 
-/* Per-channel statistics of x[rows, channels] f32/bf16: amax f32[channels], and optionally the
- * canonical sum and sum of squares f64[channels], min and max f32[channels]. Overwrites. */
+/* Per-channel statistics of x[rows, channels] f32/bf16; any output may be NULL. Overwrites.
+ * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min, max,
+ * f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
+ * reported as +0. sum of x and sumsq of fl(x x), f64[channels]: canonical order. */
 struct oct_channel_stats_args {
     int64_t rows;
     int channels;
@@ -133,7 +138,8 @@ struct oct_channel_stats_args {
     uint32_t *flag;
 };
 
-/* count[c] = number of |x[.,c]| > threshold[c]; total = number of |x| > threshold_all[0]. */
+/* count[c] = number of |x[.,c]| > threshold[c], NULL with its threshold if not wanted;
+ * total[0] = number of |x| > threshold_all[0], likewise. Overwrites; NaN is not above. */
 struct oct_count_above_args {
     int64_t rows;
     int channels;
@@ -146,11 +152,12 @@ struct oct_count_above_args {
 
 /* Distribution-adaptive clip values, element by element over [range.count]:
  *   rule AMAX : clip = amax
- *   rule EMA  : clip = amax at the first visit, else (1 - k a) clip + a amax
- *   rule TAIL : label = count > lambda * population ? bell : tail
- *               bell: clip = amax; tail: EMA, restarted from amax when the label has just flipped
- * amax = 0 leaves the clip as it is and gives scale codes of 0 (inverse = 0 for this step).
- * Then scale and inverse are set. */
+ *   rule EMA  : clip = amax at the first visit, else fl(fl(fl(1 - fl(k a)) clip) + fl(a amax))
+ *   rule TAIL : label = above > lambda * population ? bell : tail (compared in double)
+ *               bell: clip = amax; tail: EMA, restarted from amax unless the label was tail before
+ * Then scale and inverse are set. An amax that is 0 or not finite leaves clip, label and visited as
+ * they are and sets inverse = 0, so that this step's codes are 0 (a tensor with NaN or Inf has
+ * raised its flag where it was read). */
 enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL };
 enum oct_tail_label { OCT_LABEL_NONE, OCT_LABEL_BELL, OCT_LABEL_TAIL };
 
@@ -294,8 +301,10 @@ struct oct_bn_bwd_apply_args {
     uint32_t *flag;
 };
 
-/* Pooling over NHWC. s8 input: codes keep their scale (max), or the result is
- * f32 = fl(f32(sum of codes) * fl(scale / window)) (average). */
+/* Pooling over NHWC; a window with no pixel of the input in it is refused (plan time:
+ * oct_conv_windows_meet_input). Max: padding never wins; codes and floats keep their value.
+ * Average: padding counts as zeros; sum over the window in (r, s) order, codes as integers, floats
+ * in f32, then y = fl(f32(sum) * fl(scale / window)), scale = 1 for floats, window = R S. */
 struct oct_pool_args {
     struct oct_conv_shape shape;             /* k = c, groups = c; r, s window */
     int average;                             /* 0: max; 1: average, padding counted */
@@ -304,9 +313,12 @@ struct oct_pool_args {
     const float *x_scale;                    /* s8 average only, f32[1] */
     void *y;                                 /* max: x_dtype; average: f32, or bf16 for bf16 */
     enum oct_dtype y_dtype;
-    uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C] */
+    uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
+                                              * R S <= 256; or NULL */
 };
 
+/* dx[h,w] gathers its windows in (p, q) order in f32: the sum of dy whose winner is this pixel, or
+ * fl(sum of dy * fl(1 / window)); then overwrites or accumulates. */
 struct oct_pool_bwd_args {
     struct oct_conv_shape shape;
     int average;
@@ -318,9 +330,14 @@ struct oct_pool_bwd_args {
     enum oct_write mode;
 };
 
-/* Softmax cross-entropy with label smoothing over logits f32[N, K], forward and gradient:
- * dlogits = fl(fl(p - target) * grad_scale).  loss[n], correct1[n], correct5[n] (0/1) per sample;
- * ties of a logit count against the label. */
+/* Softmax cross-entropy with label smoothing over logits f32[N, K], forward and gradient.
+ * d_j = fl(x_j - max); S = f32(sum of oct_expf_nonpositive(d_j), in double, in class order);
+ * p_j = fl(e_j / S); L = oct_logf_from_one(S); off = fl(smoothing / K); target = off, or
+ * fl(fl(1 - smoothing) + off) at the label; dlogits = fl(fl(p - target) * grad_scale);
+ * loss = fl(L - d_label); with smoothing > 0 fl(fl(fl(1 - smoothing) * loss) +
+ * fl(smoothing * fl(L - f32(sum of d_j in double / K)))).
+ * top1, top5 u8[N]: 1 if fewer than 1, min(5, K) other logits are not below the label's: ties and
+ * NaN count against the label. Labels i32[N] in [0, K) are the caller's promise. */
 struct oct_loss_args {
     int n, k;
     const float *logits;
@@ -329,9 +346,10 @@ struct oct_loss_args {
     float *loss;
     uint8_t *top1, *top5;
     float *dlogits;                          /* NULL in evaluation */
+    uint32_t *flag;                          /* raised by a loss that is not finite; or NULL */
 };
 
-/* SGD over one parameter tensor, skipped as a whole if *flag != 0:
+/* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
  * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)). */
 struct oct_sgd_args {
     int64_t count;
@@ -343,7 +361,7 @@ struct oct_sgd_args {
     float *amax;                             /* f32[1] = max |w| afterwards, or NULL */
 };
 
-/* average = fl(average + fl((1 - decay) * fl(value - average))), skipped if *flag != 0. */
+/* average = fl(average + fl(fl(1 - decay) * fl(value - average))), skipped if *flag != 0. */
 struct oct_ema_args {
     int64_t count;
     float *average;
@@ -405,6 +423,7 @@ struct oct_backend {
     enum oct_status (*stats_clear)(oct_backend *, const struct oct_acc_stats *, int channels);
 
     /* quantise */
+    /* bytes of `workspace`: five 4-byte words per channel and OCT_REDUCE_PIXELS rows */
     size_t (*channel_workspace)(oct_backend *, int64_t rows, int channels);
     enum oct_status (*quantise)(oct_backend *, const struct oct_quantise_args *);
     enum oct_status (*channel_stats)(oct_backend *, const struct oct_channel_stats_args *);

@@ -36,6 +36,31 @@ OCT_HD int oct_conv_input_of(int out, int tap, int stride, int pad, int dilation
     return out * stride - pad + tap * dilation;
 }
 
+/* Whether every window along one axis holds at least one input pixel. */
+OCT_HD int oct_conv_axis_meets_input(
+    int in, int out, int filter, int stride, int pad, int dilation)
+{
+    for (int o = 0; o < out; o++) {
+        int met = 0;
+        for (int tap = 0; tap < filter; tap++) {
+            int at = oct_conv_input_of(o, tap, stride, pad, dilation);
+            met |= at >= 0 && at < in;
+        }
+        if (!met)
+            return 0;
+    }
+    return 1;
+}
+
+/* Whether every window holds at least one input pixel, which pooling demands. */
+OCT_HD int oct_conv_windows_meet_input(const struct oct_conv_shape *v)
+{
+    return oct_conv_axis_meets_input(
+               v->h, oct_conv_p(v), v->r, v->stride_h, v->pad_h, v->dilation_h) &&
+           oct_conv_axis_meets_input(
+               v->w, oct_conv_q(v), v->s, v->stride_w, v->pad_w, v->dilation_w);
+}
+
 OCT_HD int64_t oct_conv_x_elements(const struct oct_conv_shape *v)
 {
     return (int64_t)v->n * v->h * v->w * v->c;

@@ -68,16 +68,45 @@ OCT_HD uint32_t oct_rounding_key(uint64_t seed, uint32_t step, uint32_t tensor)
     return oct_mix32(k ^ (tensor * 0x85EBCA6Bu));
 }
 
-/* Four rounding bytes for elements 4*group .. 4*group+3; `group` counts in the GLOBAL batch. */
+/* A Weyl sequence through a mix of two multiplies, the key entering before each: the cheapest of
+ * the generators that passed tests/bench/hash_quality.c (docs/numerics.md, Random bits). */
+OCT_HD uint32_t oct_rounding_mix(uint32_t weyl, uint32_t second)
+{
+    uint32_t x = weyl ^ weyl >> 16;
+    x = x * 0x21f0aaadu ^ second;
+    x ^= x >> 15;
+    x *= 0x735a2d97u;
+    return x ^ x >> 15;
+}
+
+/* Four rounding bytes for elements 4*group .. 4*group+3, the first in the lowest byte; `group`
+ * counts in the GLOBAL batch. */
 OCT_HD uint32_t oct_rounding_word(uint32_t key, uint64_t group)
 {
-    uint32_t hi = (uint32_t)(group >> 32);
-    return oct_mix32(oct_mix32((uint32_t)group + key) ^ (key * 0x9E3779B9u) ^ hi);
+    return oct_rounding_mix(
+        (uint32_t)group * 0x9E3779B9u + key, key * 0x9E3779B9u ^ (uint32_t)(group >> 32));
 }
 
 OCT_HD uint32_t oct_rounding_byte(uint32_t key, uint64_t element)
 {
     return (oct_rounding_word(key, element >> 2) >> (8 * (element & 3))) & 0xffu;
+}
+
+/* words[i] = oct_rounding_word(key, group + i) in a form that compilers vectorise. On a
+ * little-endian machine byte j of `words` belongs to element 4*group + j. */
+OCT_HD void oct_rounding_words(uint32_t key, uint64_t group, int n, uint32_t *words)
+{
+    while (n > 0) {
+        uint64_t left = 0x100000000u - (uint32_t)group; /* groups with the same upper half */
+        int run = left < (uint64_t)n ? (int)left : n;
+        uint32_t weyl = (uint32_t)group * 0x9E3779B9u + key;
+        uint32_t second = key * 0x9E3779B9u ^ (uint32_t)(group >> 32);
+        for (int i = 0; i < run; i++)
+            words[i] = oct_rounding_mix(weyl + (uint32_t)i * 0x9E3779B9u, second);
+        words += run;
+        group += (uint64_t)run;
+        n -= run;
+    }
 }
 
 #endif

@@ -1,7 +1,9 @@
 /* The inside of the CPU backend: its context, the thread pool, and the two tables of kernels that
  * depend on the instruction set. Products go through `tile` (tile_*.c, one file per ISA);
- * elementwise passes through `norm` and `ops` (vec_*.c, the same source compiled per ISA: the float contract
- * makes the bits equal). oct_cpu_* functions are the backend table's entries. */
+ * elementwise passes through `norm` and `ops` (vec_*.c, the same source compiled per ISA: the
+ * float contract makes the bits equal). oct_cpu_* functions are the backend table's entries.
+ * An op does all its float arithmetic inside oct_pool_run, which flushes subnormals in every thread
+ * that works, the caller's included, and leaves the caller's mode as it was. */
 #ifndef OCT_CPU_H
 #define OCT_CPU_H
 
@@ -30,6 +32,7 @@ struct oct_cpu {
     const struct oct_vec_ops *ops;
     char isa_name[32];
     void *dnnl;                            /* oneDNN engine, stream and primitive cache */
+    int64_t allocations;                   /* calls of table.alloc and table.free, atomic */
 };
 
 static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
@@ -43,7 +46,21 @@ void oct_cpu_norm_install(oct_backend *backend);
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
 void oct_cpu_close(oct_backend *backend);
 
-/* Sets subnormals to zero (FTZ + DAZ) in the calling thread. Pool threads do it themselves. */
+/* Calls of the table's alloc and free so far: must not move during a training step. */
+int64_t oct_cpu_allocations(const oct_backend *backend);
+
+/* The parts oct_cpu_open is made of. conv: products, `isa` NULL for the best available, sets `tile`
+ * and isa_name. */
+enum oct_status oct_cpu_conv_open(struct oct_cpu *cpu, const char *isa);
+void oct_cpu_conv_close(struct oct_cpu *cpu);
+void oct_cpu_conv_install(oct_backend *table);
+enum oct_status oct_dnnl_open(struct oct_cpu *cpu);
+void oct_dnnl_close(struct oct_cpu *cpu);
+void oct_cpu_norm_install(oct_backend *table);
+void oct_cpu_ops_install(oct_backend *table);
+
+/* Sets subnormals to zero (FTZ + DAZ) in the calling thread, for good. oct_pool_run does it for
+ * as long as it works. */
 void oct_cpu_flush_subnormals(void);
 
 #endif

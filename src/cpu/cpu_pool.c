@@ -90,10 +90,8 @@ static void publish(struct oct_pool *pool)
     }
 }
 
-void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, void *arg)
+static void run_items(struct oct_pool *pool, int64_t items, oct_pool_work *work, void *arg)
 {
-    if (items <= 0)
-        return;
     if (pool->threads == 1 || items == 1) {
         for (int64_t item = 0; item < items; item++)
             work(arg, item, 0);
@@ -112,6 +110,15 @@ void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, voi
         else
             _mm_pause();
     }
+}
+
+void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, void *arg)
+{
+    /* The caller is any thread of the program: it flushes subnormals only while it works here. */
+    unsigned callers = _mm_getcsr();
+    oct_cpu_flush_subnormals();
+    run_items(pool, items, work, arg);
+    _mm_setcsr(callers);
 }
 
 int oct_pool_threads(const struct oct_pool *pool)

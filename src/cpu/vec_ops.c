@@ -1,0 +1,285 @@
+/* Elementwise loops: quantise, image, loss, sgd, ema. Reductions are in vec_reduce.c, pooling in
+ * vec_pool.c. */
+#include "cpu/vec_reduce.h"
+
+#include "base/rng.h"
+
+enum { BLOCK = 1024, LOSS_BLOCK = 64 };
+
+/* One run of at most BLOCK elements of a tensor to be quantised. */
+struct run {
+    const void *x;
+    const float *inverse; /* one per element */
+    int n, code_max;
+    uint32_t key;
+    uint64_t element; /* global index of the first element: keys the random bytes */
+    int8_t *q, *q_lo;
+    int32_t clipped, not_finite;
+};
+
+OCT_INLINE void quantise_run(
+    struct run *run, enum oct_dtype dtype, enum oct_rounding rounding, int planes)
+{
+    uint32_t words[BLOCK / 4 + 1];
+    const uint8_t *random = (const uint8_t *)words + (run->element & 3);
+    const float *inverse = run->inverse;
+    int8_t *restrict q_hi = run->q, *restrict q_lo = run->q_lo;
+    int32_t clipped = 0, magnitude = 0;
+    int code_max = run->code_max;
+    float limit = (float)code_max;
+
+    if (rounding == OCT_STOCHASTIC)
+        oct_rounding_words(
+            run->key, run->element >> 2, ((int)(run->element & 3) + run->n + 3) / 4, words);
+    for (int i = 0; i < run->n; i++) {
+        float x = oct_load(run->x, dtype, i);
+        int32_t m = oct_magnitude(x);
+        magnitude = m > magnitude ? m : magnitude;
+        clipped += fabsf(x * inverse[i]) > limit;
+        int q = rounding == OCT_STOCHASTIC
+                    ? oct_quantise_stochastic(x, inverse[i], code_max, random[i])
+                    : oct_quantise(x, inverse[i], code_max);
+        q_hi[i] = (int8_t)(planes == 2 ? oct_plane_hi(q) : q);
+        if (planes == 2)
+            q_lo[i] = (int8_t)oct_plane_lo(q);
+    }
+    run->clipped += clipped;
+    run->not_finite |= magnitude >= OCT_INF_BITS;
+}
+
+OCT_INLINE void quantise_as(struct run *run, enum oct_dtype dtype, enum oct_rounding rounding)
+{
+    if (run->q_lo)
+        quantise_run(run, dtype, rounding, 2);
+    else
+        quantise_run(run, dtype, rounding, 1);
+}
+
+static void quantise_block(struct run *run, enum oct_dtype dtype, enum oct_rounding rounding)
+{
+    if (dtype == OCT_BF16 && rounding == OCT_STOCHASTIC)
+        quantise_as(run, OCT_BF16, OCT_STOCHASTIC);
+    else if (dtype == OCT_BF16)
+        quantise_as(run, OCT_BF16, OCT_NEAREST);
+    else if (rounding == OCT_STOCHASTIC)
+        quantise_as(run, OCT_F32, OCT_STOCHASTIC);
+    else
+        quantise_as(run, OCT_F32, OCT_NEAREST);
+}
+
+/* Spreads the multipliers over a run: one value, or those of several short rows. Returns the
+ * length of the pattern, a multiple of `channels` unless there is one multiplier. */
+static int spread_inverse(const struct oct_quantise_args *a, float *pattern)
+{
+    int period = a->range.count == 1 ? 1 : a->channels;
+    int length = BLOCK / period * period;
+    for (int i = 0; i < length; i++)
+        pattern[i] = a->range.inverse[i < period ? i : i % period];
+    return length;
+}
+
+static void quantise(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_quantise_args *a = arg;
+    float pattern[BLOCK];
+    int64_t per_item = oct_vec_quantise_rows(a->channels);
+    int64_t first = item * per_item * a->channels;
+    int64_t end = (item + 1) * per_item * a->channels;
+    int64_t total = a->rows * a->channels;
+    int wide = a->range.count > 1 && a->channels > BLOCK; /* rows longer than a run */
+    int length = wide ? BLOCK : spread_inverse(a, pattern);
+    struct run run = {.code_max = a->range.code_max, .inverse = pattern};
+    uint64_t base = 0;
+
+    if (a->rounding == OCT_STOCHASTIC) {
+        run.key = oct_rounding_key(a->step->seed, a->step->step, a->tensor);
+        base = (uint64_t)a->step->first_sample * (uint64_t)(a->rows_per_sample * a->channels);
+    }
+    end = end < total ? end : total;
+    for (int64_t i = first; i < end; i += run.n) {
+        int64_t left = end - i;
+        if (wide) {
+            int c = (int)(i % a->channels);
+            left = a->channels - c < left ? a->channels - c : left;
+            run.inverse = a->range.inverse + c;
+        }
+        run.n = left < length ? (int)left : length;
+        run.x = (const char *)a->x + (size_t)i * oct_dtype_bytes(a->dtype);
+        run.q = a->q + i;
+        run.q_lo = a->q_lo ? a->q_lo + i : NULL;
+        run.element = base + (uint64_t)i;
+        quantise_block(&run, a->dtype, a->rounding);
+    }
+    if (run.not_finite)
+        oct_raise(a->flag);
+    if (a->saturated && run.clipped)
+        __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
+}
+
+OCT_INLINE void image_rows(
+    const struct oct_image_args *a, enum oct_dtype dtype, int in, int out, int64_t from, int64_t to)
+{
+    float slope[4], offset[4];
+    const uint8_t *restrict image_in = a->image;
+    void *restrict x = a->x;
+    memcpy(slope, a->a, sizeof slope);
+    memcpy(offset, a->b, sizeof offset);
+    for (int64_t row = from; row < to; row++) {
+        for (int c = 0; c < in; c++) {
+            float v = oct_affine((float)image_in[row * in + c], slope[c], offset[c]);
+            oct_store(x, dtype, row * out + c, v);
+        }
+        for (int c = in; c < out; c++)
+            oct_store(x, dtype, row * out + c, 0.0f);
+    }
+}
+
+static void image(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_image_args *a = arg;
+    int64_t from = item * OCT_VEC_IMAGE, to = from + OCT_VEC_IMAGE;
+    to = to < a->rows ? to : a->rows;
+    if (a->x_dtype == OCT_BF16 && a->channels == 3 && a->channels_out == 4)
+        image_rows(a, OCT_BF16, 3, 4, from, to);
+    else if (a->x_dtype == OCT_BF16)
+        image_rows(a, OCT_BF16, a->channels, a->channels_out, from, to);
+    else if (a->channels == 3 && a->channels_out == 3)
+        image_rows(a, OCT_F32, 3, 3, from, to);
+    else if (a->channels == 3 && a->channels_out == 4)
+        image_rows(a, OCT_F32, 3, 4, from, to);
+    else
+        image_rows(a, OCT_F32, a->channels, a->channels_out, from, to);
+}
+
+/* d_j = fl(x_j - max), e_j = exp(d_j) of up to LOSS_BLOCK classes from j0 on. */
+OCT_INLINE int exponentials(const float *x, float max, int j0, int k, float *d, float *e)
+{
+    int n = k - j0 < LOSS_BLOCK ? k - j0 : LOSS_BLOCK;
+    for (int l = 0; l < n; l++) {
+        d[l] = x[j0 + l] - max;
+        e[l] = oct_expf_nonpositive(d[l]);
+    }
+    return n;
+}
+
+static void loss_gradient(
+    const struct oct_loss_args *a, const float *x, float max, float sum, int label, float *out)
+{
+    float d[LOSS_BLOCK], e[LOSS_BLOCK];
+    float off = a->smoothing / (float)a->k;
+    float on = (1.0f - a->smoothing) + off;
+    for (int j0 = 0; j0 < a->k; j0 += LOSS_BLOCK) {
+        int n = exponentials(x, max, j0, a->k, d, e);
+        for (int l = 0; l < n; l++) {
+            float p = e[l] / sum;
+            float target = j0 + l == label ? on : off;
+            out[j0 + l] = (p - target) * a->grad_scale;
+        }
+    }
+}
+
+static void loss(void *arg, int64_t sample, int thread)
+{
+    (void)thread;
+    const struct oct_loss_args *a = arg;
+    const float *x = a->logits + sample * a->k;
+    int label = a->labels[sample], not_below = 0;
+    float d[LOSS_BLOCK], e[LOSS_BLOCK], max = x[0];
+    double sum_e = 0.0, sum_d = 0.0;
+
+    for (int j = 0; j < a->k; j++) {
+        max = x[j] > max ? x[j] : max;
+        not_below += !(x[j] < x[label]);
+    }
+    for (int j0 = 0; j0 < a->k; j0 += LOSS_BLOCK) {
+        int n = exponentials(x, max, j0, a->k, d, e);
+        for (int l = 0; l < n; l++) {
+            sum_e += (double)e[l];
+            sum_d += (double)d[l];
+        }
+    }
+    float sum = (float)sum_e, log_sum = oct_logf_from_one(sum);
+    float value = log_sum - (x[label] - max);
+    if (a->smoothing > 0.0f) {
+        float even = log_sum - (float)(sum_d / a->k);
+        value = (1.0f - a->smoothing) * value + a->smoothing * even;
+    }
+    a->loss[sample] = value;
+    a->top1[sample] = not_below - 1 < 1; /* the label itself is among the not below */
+    a->top5[sample] = not_below - 1 < (a->k < 5 ? a->k : 5);
+    if (oct_not_finite(value))
+        oct_raise(a->flag);
+    if (a->dlogits)
+        loss_gradient(a, x, max, sum, label, a->dlogits + sample * a->k);
+}
+
+/* *amax = max(*amax, the float of magnitude), by bits, from any thread. */
+static void raise_amax(float *amax, int32_t magnitude)
+{
+    float mine = oct_float_of_magnitude(magnitude), old;
+    __atomic_load(amax, &old, __ATOMIC_RELAXED);
+    while (oct_magnitude(old) < magnitude &&
+           !__atomic_compare_exchange(amax, &old, &mine, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        continue;
+}
+
+OCT_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int nesterov)
+{
+    float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
+    const float *restrict dw = a->dw + from;
+    float lr = a->step->lr, mu = a->mu, decay = a->weight_decay;
+    int32_t amax = 0;
+    for (int i = 0; i < n; i++) {
+        float g = dw[i] + decay * w[i];
+        float m = mu * momentum[i] + g;
+        float d = nesterov ? g + mu * m : m;
+        float updated = w[i] - lr * d;
+        int32_t magnitude = oct_magnitude(updated);
+        momentum[i] = m;
+        w[i] = updated;
+        amax = magnitude > amax ? magnitude : amax;
+    }
+    return amax;
+}
+
+static void sgd(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_sgd_args *a = arg;
+    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
+    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
+    int32_t amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
+    if (a->amax)
+        raise_amax(a->amax, amax);
+}
+
+static void ema(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_ema_args *a = arg;
+    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
+    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
+    float *restrict average = a->average + from;
+    const float *restrict value = a->value + from;
+    float rate = 1.0f - a->decay;
+    for (int i = 0; i < n; i++)
+        average[i] += rate * (value[i] - average[i]);
+}
+
+const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
+    .stats_chunk = OCT_VEC_NAME(oct_vec_stats_chunk),
+    .stats_merge = OCT_VEC_NAME(oct_vec_stats_merge),
+    .sum_chunk = OCT_VEC_NAME(oct_vec_sum_chunk),
+    .sum_merge = OCT_VEC_NAME(oct_vec_sum_merge),
+    .count_chunk = OCT_VEC_NAME(oct_vec_count_chunk),
+    .count_merge = OCT_VEC_NAME(oct_vec_count_merge),
+    .quantise = quantise,
+    .pool = OCT_VEC_NAME(oct_vec_pool),
+    .pool_bwd = OCT_VEC_NAME(oct_vec_pool_bwd),
+    .image = image,
+    .loss = loss,
+    .sgd = sgd,
+    .ema = ema,
+};

@@ -1,0 +1,312 @@
+/* Per-channel statistics and clip values against their oracles, bit for bit, on both instruction
+ * sets and 1, 2, 3 threads, with guards around every output. */
+#include "oracle/oracle_ops.h"
+#include "support/cpu_ops.h"
+#include "support/support.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    int64_t rows;
+    int channels;
+} shapes[] = {{1, 1}, {3, 7}, {7, 3}, {1, 17}, {64, 1}, {65, 16}, {257, 64}, {255, 65}, {513, 33},
+    {1025, 80}, {300, 257}, {31, 1024}, {9, 1025}, {5, 4100}, {40000, 3}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_ALTERNATE, FILL_OUTLIER, FILL_TINY};
+enum { FILLS = sizeof fills / sizeof fills[0] };
+
+static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
+{
+    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
+    if (dtype == OCT_BF16)
+        fill_bf16(x, n, how, seed);
+    else
+        fill_f32(x, n, how, seed);
+    return x;
+}
+
+static void put(void *x, enum oct_dtype dtype, int64_t i, float value)
+{
+    if (dtype == OCT_BF16)
+        ((uint16_t *)x)[i] = (uint16_t)(oct_bits_of_f32(value) >> 16);
+    else
+        ((float *)x)[i] = value;
+}
+
+static const uint32_t strange[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f810000};
+
+/* ---- reductions ---- */
+
+static void check_stats(
+    oct_backend *ops, const char *name, int shape, enum oct_dtype dtype, enum fill fill, int nan)
+{
+    int64_t rows = shapes[shape].rows, n = rows * shapes[shape].channels;
+    int channels = shapes[shape].channels;
+    void *x = filled(dtype, n, fill, (uint64_t)shape + 4);
+    if (nan)
+        put(x, dtype, n * 2 / 3, oct_f32_of_bits(strange[nan % 5]));
+    put(x, dtype, n / 4, -0.0f);
+    uint32_t flag[2] = {0, 0};
+    float *f[2][3];
+    double *d[2][2];
+    size_t bytes = ops->channel_workspace(ops, rows, channels);
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < 3; i++)
+            f[side][i] = guard_alloc(sizeof(float) * (size_t)channels);
+        for (int i = 0; i < 2; i++)
+            d[side][i] = guard_alloc(sizeof(double) * (size_t)channels);
+    }
+    struct oct_channel_stats_args a = {.rows = rows,
+        .channels = channels,
+        .x = x,
+        .dtype = dtype,
+        .amax = f[0][0],
+        .min = f[0][1],
+        .max = f[0][2],
+        .sum = d[0][0],
+        .sumsq = d[0][1],
+        .workspace = guard_alloc(bytes),
+        .flag = &flag[0]};
+    cr_assert_eq(ops->channel_stats(ops, &a), OCT_OK);
+    struct oct_channel_stats_args b = {.rows = rows,
+        .channels = channels,
+        .x = x,
+        .dtype = dtype,
+        .amax = f[1][0],
+        .min = f[1][1],
+        .max = f[1][2],
+        .sum = d[1][0],
+        .sumsq = d[1][1],
+        .flag = &flag[1]};
+    oracle_channel_stats(&b);
+    cr_assert_eq(flag[0], flag[1], "%s", name);
+    for (int i = 0; i < 3; i++) {
+        cr_assert(same_tensor(name, OCT_F32, f[0][i], f[1][i], channels, NULL, 0), "output %d", i);
+        cr_assert(guard_intact(f[0][i], name));
+    }
+    for (int i = 0; i < 2 && !nan; i++) {
+        cr_assert(same_tensor(name, OCT_F64, d[0][i], d[1][i], channels, NULL, 0), "sum %d", i);
+        cr_assert(guard_intact(d[0][i], name));
+    }
+    /* amax alone takes another loop */
+    float *alone = guard_alloc(sizeof(float) * (size_t)channels);
+    struct oct_channel_stats_args c = {.rows = rows,
+        .channels = channels,
+        .x = x,
+        .dtype = dtype,
+        .amax = alone,
+        .workspace = a.workspace,
+        .flag = &flag[1]};
+    cr_assert_eq(ops->channel_stats(ops, &c), OCT_OK);
+    cr_assert(same_tensor(name, OCT_F32, alone, f[1][0], channels, NULL, 0));
+    cr_assert(guard_intact(alone, name) && guard_intact(a.workspace, name));
+    guard_free(alone);
+    guard_free(a.workspace);
+    guard_free(x);
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < 3; i++)
+            guard_free(f[side][i]);
+        for (int i = 0; i < 2; i++)
+            guard_free(d[side][i]);
+    }
+}
+
+Test(stats, channel_stats)
+{
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < SHAPES * 8; i++) {
+            char name[96];
+            snprintf(name, sizeof name, "channel_stats %s x%d case %d", v.isa, v.threads, i);
+            int nan = i % 8 == 6 ? i % 5 + 1 : 0;
+            check_stats(ops, name, i / 8, i & 1 ? OCT_BF16 : OCT_F32, fills[i % FILLS], nan);
+        }
+    }
+}
+
+Test(stats, channel_sum)
+{
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < SHAPES * 2; i++) {
+            int64_t rows = shapes[i / 2].rows;
+            int channels = shapes[i / 2].channels;
+            float *x = filled(OCT_F32, rows * channels, FILL_RANDOM, 5);
+            float *got = filled(OCT_F32, channels, FILL_RANDOM, 6);
+            float *want = filled(OCT_F32, channels, FILL_RANDOM, 6);
+            struct oct_channel_sum_args a = {.rows = rows,
+                .channels = channels,
+                .x = x,
+                .sum = got,
+                .mode = i & 1 ? OCT_ACCUMULATE : OCT_OVERWRITE,
+                .workspace = guard_alloc(ops->channel_workspace(ops, rows, channels))};
+            cr_assert_eq(ops->channel_sum(ops, &a), OCT_OK);
+            cr_assert(guard_intact(a.workspace, "workspace") && guard_intact(got, "sum"));
+            a.sum = want;
+            oracle_channel_sum(&a);
+            cr_assert(same_tensor("channel_sum", OCT_F32, got, want, channels, NULL, 0));
+            guard_free(a.workspace);
+            guard_free(x);
+            guard_free(got);
+            guard_free(want);
+        }
+    }
+}
+
+Test(stats, count_above)
+{
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < SHAPES * 4; i++) {
+            int64_t rows = shapes[i / 4].rows;
+            int channels = shapes[i / 4].channels;
+            enum oct_dtype dtype = i & 1 ? OCT_BF16 : OCT_F32;
+            void *x = filled(dtype, rows * channels, i & 2 ? FILL_ALTERNATE : FILL_RANDOM, 7);
+            put(x, dtype, rows * channels / 2, oct_f32_of_bits(strange[i % 5]));
+            float *threshold = filled(OCT_F32, channels, FILL_RANDOM, 8), all = 1.0f;
+            int64_t *got = guard_alloc(sizeof *got * (size_t)channels), total[2] = {99, 98};
+            int64_t *want = guard_alloc(sizeof *want * (size_t)channels);
+            struct oct_count_above_args a = {.rows = rows,
+                .channels = channels,
+                .x = x,
+                .dtype = dtype,
+                .threshold = threshold,
+                .threshold_all = &all,
+                .count = got,
+                .total = &total[0],
+                .workspace = guard_alloc(ops->channel_workspace(ops, rows, channels))};
+            cr_assert_eq(ops->count_above(ops, &a), OCT_OK);
+            cr_assert(guard_intact(a.workspace, "workspace") && guard_intact(got, "count"));
+            a.count = want;
+            a.total = &total[1];
+            oracle_count_above(&a);
+            cr_assert(same_tensor("count_above", OCT_S64, got, want, channels, NULL, 0));
+            cr_assert_eq(total[0], total[1]);
+            a.total = NULL;
+            cr_assert_eq(ops->count_above(ops, &a), OCT_ARG);
+            a.threshold_all = NULL;
+            a.count = got;
+            cr_assert_eq(ops->count_above(ops, &a), OCT_OK);
+            cr_assert(same_tensor("count_above", OCT_S64, got, want, channels, NULL, 0));
+            guard_free(a.workspace);
+            guard_free(x);
+            guard_free(threshold);
+            guard_free(got);
+            guard_free(want);
+        }
+    }
+}
+
+/* ---- ranges ---- */
+
+/* The vectors of the paper's rule: k = 1, A = .8, s0 = 1: gmax 2, .5, 4 -> 1.8, .76, 3.352. Three
+ * steps of a rule with four roundings on values below 4: 3 * 4 * 2^-23 * 2. */
+Test(stats, range_update_vectors)
+{
+    static const float gmax[] = {2.0f, 0.5f, 4.0f};
+    static const double clips[] = {1.8, 0.76, 3.352};
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        float clip = 1.0f;
+        float scale = 0.0f;
+        float inverse = 0.0f;
+        uint8_t label = OCT_LABEL_TAIL;
+        uint8_t visited = 1;
+        int64_t above = 30;
+        for (int i = 0; i < 3; i++) {
+            struct oct_range_update_args a = {.range = {&clip, &scale, &inverse, 1, 127},
+                .rule = OCT_CLIP_TAIL,
+                .k = 1.0f,
+                .a = 0.8f,
+                .lambda = 0.3f,
+                .amax = &gmax[i],
+                .amax_count = 1,
+                .above = &above,
+                .population = 100.0,
+                .label = &label,
+                .visited = &visited};
+            cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+            cr_assert_float_eq(clip, clips[i], 24.0 * 0x1p-23, "step %d: %.9g", i, clip);
+            cr_assert_eq(label, OCT_LABEL_TAIL); /* .3 of the elements is not more than .3 */
+        }
+        above = 31;
+        struct oct_range_update_args a = {.range = {&clip, &scale, &inverse, 1, 127},
+            .rule = OCT_CLIP_TAIL,
+            .k = 1.0f,
+            .a = 0.8f,
+            .lambda = 0.3f,
+            .amax = &gmax[0],
+            .amax_count = 1,
+            .above = &above,
+            .population = 100.0,
+            .label = &label,
+            .visited = &visited};
+        cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+        cr_assert_eq(label, OCT_LABEL_BELL);
+        cr_assert_eq(clip, 2.0f);
+        above = 0; /* bell to tail: starts again from amax */
+        a.amax = &gmax[2];
+        cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+        cr_assert_eq(clip, 4.0f);
+    }
+}
+
+Test(stats, range_update)
+{
+    enum { COUNT = 65, STEPS = 40 };
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < 6; i++) {
+            int count = i & 1 ? COUNT : 1;
+            float clip[2][COUNT] = {{0}};
+            float scale[2][COUNT];
+            float inverse[2][COUNT];
+            float amax[COUNT];
+            uint8_t label[2][COUNT] = {{0}};
+            uint8_t visited[2][COUNT] = {{0}};
+            int64_t above[COUNT];
+            for (int step = 0; step < STEPS; step++) {
+                fill_f32(amax, COUNT, FILL_RANDOM, (uint64_t)(step * 10 + i));
+                for (int c = 0; c < COUNT; c++) {
+                    amax[c] = fabsf(amax[c]) * 1e-3f;
+                    above[c] = 20 + (step * 7 + c * 3) % 20;
+                }
+                amax[step % COUNT] = step % 3 ? 0.0f : INFINITY;
+                if (step % 10 == 9)
+                    memset(amax, 0, sizeof amax);
+                amax[3] = step & 1 ? 1e-39f : 2e-38f;
+                for (int side = 0; side < 2; side++) {
+                    struct oct_range_update_args a = {.range = {clip[side], scale[side],
+                                                          inverse[side], count, 127 << 7 * (i / 3)},
+                        .rule = (enum oct_clip_rule)(i / 2),
+                        .k = 1.1f,
+                        .a = 0.7f,
+                        .lambda = 0.3f,
+                        .amax = amax,
+                        .amax_count = COUNT,
+                        .above = above,
+                        .population = 100.0,
+                        .label = label[side],
+                        .visited = visited[side]};
+                    if (side)
+                        oracle_range_update(&a);
+                    else
+                        cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+                }
+                cr_assert(same_tensor("clip", OCT_F32, clip[0], clip[1], count, NULL, 0));
+                cr_assert(same_tensor("scale", OCT_F32, scale[0], scale[1], count, NULL, 0));
+                cr_assert(same_tensor("inverse", OCT_F32, inverse[0], inverse[1], count, NULL, 0));
+                cr_assert(same_tensor("label", OCT_U8, label[0], label[1], count, NULL, 0));
+                cr_assert(same_tensor("visited", OCT_U8, visited[0], visited[1], count, NULL, 0));
+            }
+        }
+    }
+}
