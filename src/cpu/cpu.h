@@ -21,6 +21,7 @@ void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, voi
 struct oct_tile_kernels; /* src/cpu/tile.h: products */
 struct oct_vec_norm;     /* src/cpu/vec_norm.h: normalise and activate */
 struct oct_vec_ops;      /* src/cpu/vec_ops.h: quantise, pool, loss, update */
+struct oct_vec_conv;     /* src/cpu/vec_conv.h: around the products */
 
 struct oct_cpu {
     oct_backend table;                     /* first: the backend pointer is the context */
@@ -28,6 +29,9 @@ struct oct_cpu {
     const struct oct_tile_kernels *tile;
     const struct oct_vec_norm *norm;
     const struct oct_vec_ops *ops;
+    const struct oct_vec_conv *conv;
+    void **scratch;                        /* per thread, of the products (cpu_conv.h) */
+    int scratch_count;
     char isa_name[32];
     void *dnnl;                            /* oneDNN engine, stream and primitive cache */
 };
@@ -39,6 +43,12 @@ static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
 
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
 void oct_cpu_close(oct_backend *backend);
+
+/* The parts oct_cpu_open is made of. conv: products, `isa` NULL for the best available, sets `tile`
+ * and isa_name. */
+enum oct_status oct_cpu_conv_open(struct oct_cpu *cpu, const char *isa);
+void oct_cpu_conv_close(struct oct_cpu *cpu);
+void oct_cpu_conv_install(oct_backend *table);
 
 /* Sets subnormals to zero (FTZ + DAZ) in the calling thread. Pool threads do it themselves. */
 void oct_cpu_flush_subnormals(void);
