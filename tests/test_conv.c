@@ -453,6 +453,8 @@ Test(conv, axes_differ)
     check_shape(v, 202);
     v = conv_square(2, 8, 3, 5, 3, 4, 5, 2); /* it does: phases without taps */
     check_shape(v, 203);
+    /* a row of the weight gradient's grid ends in halo that the next row does not begin with */
+    check_shape(conv_square(2, 6, 3, 5, 2, 2, 1, 3), 205);
     v = conv_square(5, 2, 4, 4, 1, 1, 3, 1); /* more halo than image */
     check_shape(v, 204);
 }
