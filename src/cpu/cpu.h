@@ -23,6 +23,7 @@ void oct_pool_run(struct oct_pool *pool, int64_t items, oct_pool_work *work, voi
 struct oct_tile_kernels; /* src/cpu/tile.h: products */
 struct oct_vec_norm;     /* src/cpu/vec_norm.h: normalise and activate */
 struct oct_vec_ops;      /* src/cpu/vec_ops.h: quantise, pool, loss, update */
+struct oct_vec_conv;     /* src/cpu/vec_conv.h: around the products */
 
 struct oct_cpu {
     oct_backend table;                     /* first: the backend pointer is the context */
@@ -30,6 +31,9 @@ struct oct_cpu {
     const struct oct_tile_kernels *tile;
     const struct oct_vec_norm *norm;
     const struct oct_vec_ops *ops;
+    const struct oct_vec_conv *conv;
+    void **scratch;                        /* per thread, of the products (cpu_conv.h) */
+    int scratch_count;
     char isa_name[32];
     void *dnnl;                            /* oneDNN engine, stream and primitive cache */
     int64_t allocations;                   /* calls of table.alloc and table.free, atomic */

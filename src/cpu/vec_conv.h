@@ -1,0 +1,63 @@
+/* The elementwise work around the products: what happens to a tile of accumulators, and how
+ * operands are copied, transposed and quantised into the order of the tile kernels. The same source
+ * compiled per ISA (vec_conv.c); equal bits. */
+#ifndef OCT_VEC_CONV_H
+#define OCT_VEC_CONV_H
+
+#include "backend.h"
+
+/* Integer statistics of one column block, int64[columns] each; the epilogue adds to them. */
+struct oct_conv_stats_block {
+    int64_t *sum, *sumsq, *min, *max;
+    int shift;
+    int sum_rows; /* rows whose accumulators can be added in int32 */
+};
+
+/* out[i][j] = round(fl(f32(acc[i][j]) * multiplier[j]) (+ bias[j])), or out (+)= that. */
+struct oct_conv_epilogue {
+    int rows, columns;       /* columns that exist, at most acc_stride */
+    int acc_stride;          /* a multiple of 16 */
+    const float *multiplier; /* [acc_stride] */
+    const float *bias;       /* [acc_stride] or NULL */
+    void *out;
+    int64_t out_stride;   /* elements between rows */
+    enum oct_dtype dtype; /* f32 or bf16 */
+    enum oct_write mode;
+};
+
+/* One of the sums that make up a weight gradient. `offset` is what every row of acc carries too
+ * much (see tile.h, flip). */
+struct oct_conv_partial {
+    const int32_t *acc;    /* [rows][columns], exact modulo 2^32 */
+    const int32_t *offset; /* [columns] */
+    int shift;
+};
+
+struct oct_vec_conv {
+    void (*finish32)(const struct oct_conv_epilogue *, const int32_t *acc);
+    void (*finish64)(const struct oct_conv_epilogue *, const int64_t *acc);
+    void (*stats32)(const struct oct_conv_stats_block *, const int32_t *acc, int rows, int columns,
+        int acc_stride);
+    void (*stats64)(const struct oct_conv_stats_block *, const int64_t *acc, int rows, int columns,
+        int acc_stride);
+    /* total[i] (+)= acc[i] * 2^shift */
+    void (*add_plane)(int64_t *total, const int32_t *acc, int64_t n, int shift, int first);
+    /* total[i][k] += (int32)(acc[i][k] - offset[k]) * 2^shift */
+    void (*add_partial)(
+        int64_t *total, const struct oct_conv_partial *partial, int rows, int columns);
+    /* to[i] = from[i] ^ flip */
+    void (*flip_copy)(uint8_t *to, const int8_t *from, int64_t bytes, int flip);
+    /* to[c * pitch + i] = from[i][c] ^ flip for 16 pixels, c < channels; whole groups of 16 rows
+     * of `to` are written. */
+    void (*transpose16)(
+        uint8_t *to, int64_t pitch, const int8_t *const from[16], int channels, int flip);
+    /* to[j * 4 + i] = from[i][j] for 4 rows, j < columns; zero from there to columns_out, a
+     * multiple of 16. */
+    void (*interleave4)(int8_t *to, const int8_t *const from[4], int columns, int columns_out);
+    /* hi[i] (and lo[i] unless NULL) = codes of x[i]; not finite: code 0, returns 1 */
+    int (*quantise)(int8_t *hi, int8_t *lo, const float *x, int64_t n, float inverse, int code_max);
+};
+
+extern const struct oct_vec_conv oct_vec_conv_base, oct_vec_conv_avx512;
+
+#endif
