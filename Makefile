@@ -26,7 +26,7 @@ CFLAGS_BASE += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 CFLAGS_ALL = $(CFLAGS_BASE) $(OPT) $(CFLAGS)
-LDLIBS := -ldnnl -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
+LDLIBS := -ldnnl -lgomp -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
 CLI_LIBS := -lpopt
 TEST_LIBS := -lcriterion
 

@@ -60,7 +60,7 @@ V_INLINE void act_unit(const struct oct_act_fwd_args *g, struct act_kind kind, i
             vm_store_bits(g->mask, i + 16 * k, v_lanes_of(n, k), vf_gt(z[k], vf_set(0.0f)));
     if (g->trunk)
         for (int k = 0; k < 4; k++)
-            vf_store(OCT_BF16, g->trunk, i + 16 * k, v_lanes_of(n, k), z[k]);
+            vf_store(g->trunk_dtype, g->trunk, i + 16 * k, v_lanes_of(n, k), z[k]);
     if (g->amax)
         for (int k = 0; k < 4; k++)
             sums->amax = vf_max(vf_abs(z[k]), sums->amax);
