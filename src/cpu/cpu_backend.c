@@ -109,6 +109,7 @@ enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out)
     OCT_OUT(oct_dnnl_open(cpu));
     cpu->table.name = "cpu";
     cpu->table.isa = cpu->isa_name;
+    cpu->table.threads = oct_pool_threads(cpu->pool);
     cpu->table.ctx = cpu;
     install(&cpu->table);
     *out = &cpu->table;

@@ -308,7 +308,7 @@ static enum oct_status number(const struct oct_safetensors *file, const char *pa
 static enum oct_status load_position(const struct oct_safetensors *file, const char *path,
     struct oct_position *out, double *fresh)
 {
-    double step, epoch, step_in_epoch, images;
+    double step = 0, epoch = 0, step_in_epoch = 0, images = 0;
     struct oct_position at = {0};
     OCT_TRY(number(file, path, "step", &step));
     OCT_TRY(number(file, path, "epoch", &epoch));
