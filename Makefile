@@ -157,7 +157,7 @@ TSAN_RUN = $(BUILD)/tsan/octet train --dataset synthetic --synthetic-images 96 -
 tsan: ## the loader's tests and a short int8 training under the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread DEBUG=1 \
 	    $(BUILD)/tsan/octet $(TSAN_TESTS)
-	$(Q)scripts/run-tests $(TSAN_TESTS)
+	$(Q)for test in $(TSAN_TESTS); do $$test || exit 1; done
 	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa auto
 	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa c
 
