@@ -29,6 +29,11 @@ CFLAGS_ALL = $(CFLAGS_BASE) $(OPT) $(CFLAGS)
 LDLIBS := -ldnnl -lgomp -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
 CLI_LIBS := -lpopt
 TEST_LIBS := -lcriterion
+# Criterion cannot run under the thread sanitizer; tests/plain has the part of it that tests use.
+ifeq ($(SANITIZE),thread)
+CFLAGS_BASE += -Itests/plain
+TEST_LIBS :=
+endif
 
 # One folder of objects per compiler and set of flags.
 KEY := $(shell printf '%s' '$(CC) $(CFLAGS_ALL) $(LDFLAGS)' | cksum | cut -d' ' -f1)
@@ -116,10 +121,12 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c
 
 .PHONY: fuzz
 fuzz: ## build/fuzz/fuzz_*: fuzz targets (clang); run them with -max_total_time=60
-	$(Q)$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined $(FUZZ)
+	$(Q)$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined \
+	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' $(FUZZ)
 
-$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(BUILD)/liboctet.a
+$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
+
 # Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.
 SLOW_TESTS ?=
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
@@ -143,12 +150,14 @@ asan: ## the short tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \
 	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' check
 
-# Criterion cannot start under the thread sanitizer (both want the same addresses), so the program
-# itself is run: pool, loader and logs work together there.
+# The loader's tests, then the program itself: pool, loader and logs work together there.
+TSAN_TESTS := $(BUILD)/tsan/tests/test_loader
 TSAN_RUN = $(BUILD)/tsan/octet train --dataset synthetic --synthetic-images 96 --model resnet8 \
     --precision int8 --batch-size 16 --epochs 2 --threads 3 --workers 2
-tsan: ## a short int8 training under the thread sanitizer
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread DEBUG=1 $(BUILD)/tsan/octet
+tsan: ## the loader's tests and a short int8 training under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread DEBUG=1 \
+	    $(BUILD)/tsan/octet $(TSAN_TESTS)
+	$(Q)for test in $(TSAN_TESTS); do $$test || exit 1; done
 	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa auto
 	$(Q)TSAN_OPTIONS=halt_on_error=1 $(TSAN_RUN) --isa c
 

@@ -13,23 +13,26 @@ struct oct_dataset {
     int h, w, c, classes;
     const uint8_t *images;   /* u8[count, h, w, c], owned */
     const int32_t *labels;   /* s32[count], owned */
-    double mean[4], std[4];  /* per channel, of x / 255 */
+    double mean[4], std[4];  /* per channel, of x / 255; std >= 1/255 */
 };
 
 enum oct_split { OCT_TRAIN, OCT_VAL };
 
 struct oct_dataset_options {
     const char *data;        /* folder; NULL for synthetic */
-    const char *dataset;     /* "auto", "cifar10", "cifar100", "idx", "synthetic" */
+    const char *dataset;     /* "auto" or NULL, "cifar10", "cifar100", "idx", "synthetic" */
     enum oct_split split;
-    /* synthetic only */
+    /* synthetic only; `images` counts the training split, the validation split has a quarter as
+     * many, but at least one image a class */
     int images, size, channels, classes;
     uint64_t seed;
 };
 
 /* Loads a split. "auto" looks at the files of the folder: data_batch_1.bin (CIFAR-10), train.bin
- * (CIFAR-100), train-images*-ubyte[.gz] (IDX). Mean and std are the published ones for CIFAR and
- * are computed from the training split for IDX and synthetic. */
+ * (CIFAR-100), train-images*-ubyte[.gz] (IDX); the CIFAR files may also lie one level deeper, in
+ * the folder of their archive. Mean and std are the published ones for CIFAR and are computed from
+ * the training split for IDX and synthetic, whichever split is asked for. OCT_IO: files missing,
+ * damaged or not belonging together; OCT_ARG: unknown data set, no folder, or files of two. */
 enum oct_status oct_dataset_open(
     const struct oct_dataset_options *options, struct oct_dataset **out);
 void oct_dataset_close(struct oct_dataset *dataset);
