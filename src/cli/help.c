@@ -65,7 +65,7 @@ void oct_options_help(unsigned command, FILE *out)
         group = option->group;
         print_option(&settings, option, out);
     }
-    oct_settings_free(&settings);
+    oct_settings_close(&settings);
 }
 
 static void print_quoted(FILE *out, const char *text)

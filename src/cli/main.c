@@ -78,7 +78,7 @@ static int run_command(const struct command *command, int argc, char **argv)
         else
             code = command->run(&settings);
     }
-    oct_settings_free(&settings);
+    oct_settings_close(&settings);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "octet %s: cannot write to the standard output\n",
             oct_command_name(command->bit));

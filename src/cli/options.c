@@ -62,7 +62,7 @@ void oct_settings_init(struct oct_settings *settings, unsigned command)
     }
 }
 
-void oct_settings_free(struct oct_settings *settings)
+void oct_settings_close(struct oct_settings *settings)
 {
     for (size_t i = 0; i < settings->owned_count; i++)
         free(settings->owned[i]);

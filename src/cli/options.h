@@ -67,9 +67,9 @@ struct oct_option {
 extern const struct oct_option oct_option_table[];
 extern const size_t oct_option_count;
 
-/* Defaults of `command`. Close with oct_settings_free. */
+/* Defaults of `command`. Close with oct_settings_close. */
 void oct_settings_init(struct oct_settings *settings, unsigned command);
-void oct_settings_free(struct oct_settings *settings);
+void oct_settings_close(struct oct_settings *settings);
 
 /* Parses the arguments behind the command's name: configuration files first, then flags, which
  * override them; a positional DIR becomes run.data. Returns OCT_EXIT_OK, or prints one line and

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum oct_status oct_path_join(char out[OCT_PATH_BYTES], const char *folder, const char *name)
+enum oct_status oct_data_path(char out[OCT_PATH_BYTES], const char *folder, const char *name)
 {
     int length = snprintf(out, OCT_PATH_BYTES, "%s/%s", folder, name);
     if (length < 0 || length >= OCT_PATH_BYTES)
@@ -130,7 +130,7 @@ static enum oct_status find_in(
         if (inside && !format->subfolder)
             continue;
         if (inside)
-            OCT_TRY(oct_path_join(folder, options->data, format->subfolder));
+            OCT_TRY(oct_data_path(folder, options->data, format->subfolder));
         else
             snprintf(folder, sizeof folder, "%s", options->data);
         if (!has_marker(format, folder))

@@ -11,7 +11,7 @@
 enum { OCT_PATH_BYTES = 4096, OCT_MAX_CHANNELS = 4 };
 
 /* Writes folder/name. OCT_ARG if that is longer than OCT_PATH_BYTES. */
-enum oct_status oct_path_join(char out[OCT_PATH_BYTES], const char *folder, const char *name);
+enum oct_status oct_data_path(char out[OCT_PATH_BYTES], const char *folder, const char *name);
 
 /* A copy of `facts` with its own images and labels, both zero, for the caller to fill through
  * oct_dataset_images and oct_dataset_labels. Release with oct_dataset_close. */

@@ -38,7 +38,7 @@ static enum oct_status open_file(const struct cifar_format *format, const char *
 {
     int record = format->labels + CHANNELS * PIXELS;
     struct stat info;
-    OCT_TRY(oct_path_join(file->path, folder, name));
+    OCT_TRY(oct_data_path(file->path, folder, name));
     file->stream = fopen(file->path, "rb");
     if (!file->stream || fstat(fileno(file->stream), &info) != 0)
         return oct_fail(OCT_IO, "%s: %s; %s needs this file, unpack the archive again", file->path,

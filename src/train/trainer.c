@@ -1,11 +1,10 @@
 /* Opening and closing a trainer. Steps: step.c; the loop: run.c. */
+#include "base/file.h"
 #include "train/trainer.h"
 
 #include <dnnl.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 double oct_seconds(void)
@@ -215,23 +214,6 @@ static enum oct_status describe(struct oct_trainer *t)
     return OCT_OK;
 }
 
-static enum oct_status make_folder(const char *dir)
-{
-    char path[4096];
-    size_t n = strlen(dir);
-    if (n == 0 || n >= sizeof path)
-        return oct_fail(OCT_ARG, "--output-dir '%s': not a usable folder name", dir);
-    for (size_t i = 1; i <= n; i++) {
-        if (dir[i] != '/' && dir[i] != 0)
-            continue;
-        memcpy(path, dir, i);
-        path[i] = 0;
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            return oct_fail(OCT_IO, "cannot make folder %s: %s", path, strerror(errno));
-    }
-    return OCT_OK;
-}
-
 static enum oct_status open_start(struct oct_trainer *t, bool *resumed)
 {
     const struct oct_options *o = &t->options;
@@ -268,7 +250,7 @@ static enum oct_status open_files(struct oct_trainer *t)
 {
     bool resumed = false;
     if (t->options.output_dir)
-        OCT_TRY(make_folder(t->options.output_dir));
+        OCT_TRY(oct_make_folders(t->options.output_dir));
     OCT_TRY(open_start(t, &resumed));
     if (!t->options.output_dir)
         return OCT_OK;
