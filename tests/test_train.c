@@ -1,6 +1,6 @@
 /* Whole training runs: equal losses for equal seeds on every instruction set and thread count,
  * exact resumption, no allocation inside a step, every option of the numerics. */
-#include "cpu/cpu_backend.h"
+#include "cpu/cpu.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -255,7 +255,7 @@ Test(train, parameter_counts_are_those_of_the_papers_and_torchvision)
         o.model = cases[i].model;
         o.synthetic_classes = cases[i].classes;
         o.synthetic_size = 32;
-        o.synthetic_images = 4;
+        o.synthetic_images = cases[i].classes; /* one of each at least */
         o.batch_size = 2;
         oct_trainer *t = open_run(&o);
         cr_assert_eq(oct_trainer_info(t)->parameters, cases[i].parameters, "%s: %lld",

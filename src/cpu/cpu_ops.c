@@ -96,7 +96,7 @@ static enum oct_status pool(oct_backend *backend, const struct oct_pool_args *a)
         return oct_fail(OCT_UNSUPPORTED,
             "max pool window %dx%d: the winner of more than 256 taps does not fit a byte", v->r,
             v->s);
-    int fits = a->average ? a->y_dtype == (a->x_dtype == OCT_BF16 ? OCT_BF16 : OCT_F32)
+    int fits = a->average ? a->y_dtype == OCT_F32 || a->y_dtype == a->x_dtype
                           : a->y_dtype == a->x_dtype;
     if (!fits || (a->x_dtype != OCT_S8 && !is_float(a->x_dtype)))
         return oct_fail(OCT_UNSUPPORTED,

@@ -8,6 +8,7 @@
 #include "cpu/cpu.h"
 #include "cpu/tile.h"
 #include "oracle/oracle_conv.h"
+#include "oracle/oracle_ops.h"
 #include "support/conv_cases.h"
 #include "support/support.h"
 

@@ -109,19 +109,6 @@ float oracle_conv_real(int64_t acc, float s, float s2, const float *bias, const 
     return f;
 }
 
-uint16_t oracle_bf16(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    uint32_t low = u & 0xffffu, high = u >> 16;
-    if (isnan(x))
-        return (uint16_t)(high | 0x40u);
-    /* nearest, ties to even */
-    if (low > 0x8000u || (low == 0x8000u && (high & 1u)))
-        high++;
-    return (uint16_t)high;
-}
-
 int64_t oracle_rshift_round(int64_t a, int h)
 {
     /* exact in long double: |a| < 2^63 has 63 bits */

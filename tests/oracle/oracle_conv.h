@@ -22,7 +22,6 @@ void oracle_conv_wgrad(
 
 /* (bias or 0 NULL; old value or NULL) fl(fl(f32(acc) fl(s s2)) + bias) added to old. f32 result. */
 float oracle_conv_real(int64_t acc, float s, float s2, const float *bias, const float *old);
-uint16_t oracle_bf16(float x);
 /* floor(a / 2^h + 1/2) */
 int64_t oracle_rshift_round(int64_t a, int h);
 
