@@ -176,6 +176,7 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     oct_value_book_grad(g, oct_out(g, node));
     book_backward(g, node);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, rows_of(y), y->c));
+    oct_plan_workspace(g->plan, g->backend->bn_workspace(g->backend, rows_of(y), y->c));
     return OCT_OK;
 }
 
@@ -200,7 +201,8 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
         .a = oct_buffer_data(self->a),
         .b = oct_buffer_data(self->b),
         .ix = oct_buffer_data(self->ix),
-        .jx = oct_buffer_data(self->jx)};
+        .jx = oct_buffer_data(self->jx),
+        .flag = &step->flag};
 
     if (g->training) {
         args.xhat_max = oct_buffer_data(self->xhat_max);
