@@ -280,7 +280,7 @@ struct oct_bn_bwd_apply_args {
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
-    int8_t *q_channel, *q_channel_lo;        /* with range_channel (count = channels), or NULL */
+    int8_t *q_channel, *q_channel_lo;        /* with range_channel (count = channels or 1), or NULL */
     struct oct_range range_channel;
     int8_t *q_tensor, *q_tensor_lo;          /* with range_tensor (count = 1), or NULL */
     struct oct_range range_tensor;

@@ -93,6 +93,7 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
         .x_dtype = v.x < 0 ? OCT_S8 : (enum oct_dtype)v.x,
         .residual_dtype = v.residual < 0 ? OCT_S8 : (enum oct_dtype)v.residual,
         .residual_scale = &scale,
+        .trunk_dtype = v.relu ? OCT_BF16 : OCT_F32,
         .x_range = {.inverse = &inverse, .count = 1, .code_max = 127}};
     void *y = filled(g.y_dtype, n, c->fill, c->seed);
     void *residual = filled(g.residual_dtype, n, c->fill, c->seed + 100);
@@ -108,7 +109,7 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
     g.a = v.affine ? a : NULL;
     g.b = v.affine ? b : NULL;
     output_add(&outs, "x", g.x_dtype, v.x < 0 ? 0 : n, true);
-    output_add(&outs, "trunk", OCT_BF16, v.extras ? n : 0, true);
+    output_add(&outs, "trunk", g.trunk_dtype, v.extras ? n : 0, true);
     output_add(&outs, "mask", OCT_U8, v.extras ? (n + 7) / 8 : 0, true);
     output_add(&outs, "amax", OCT_F32, v.extras || v.x < 0 ? 1 : 0, true);
     output_add(&outs, "saturated", OCT_S64, v.extras ? 1 : 0, false);

@@ -206,7 +206,7 @@ static struct oct_bn_bwd_apply_args apply_args(
         .q_channel = output_ptr(outs, "q_channel"),
         .q_channel_lo = output_ptr(outs, "channel_lo"),
         .range_channel = {.inverse = l->inverse,
-            .count = l->channels,
+            .count = v->d_residual == 2 ? 1 : l->channels,
             .code_max = v->q_channel == 2 ? 16256 : 127},
         .q_tensor = output_ptr(outs, "q_tensor"),
         .q_tensor_lo = output_ptr(outs, "tensor_lo"),
@@ -328,6 +328,7 @@ ParameterizedTest(struct bwd_case *c, norm_bwd, apply_equals_the_oracle, .timeou
         {OCT_F32, OCT_F32, GATE_Z, 0, 0, 0, 2, 2, 1, 0},
         {OCT_F32, OCT_BF16, GATE_MASK, 0, 2, 0, 0, 2, 0, 1},
         {OCT_BF16, OCT_F32, OPEN, 1, 0, 1, 1, 0, 0, 0},
+        {OCT_BF16, OCT_BF16, GATE_Z, 2, 1, 1, 0, 2, 0, 1},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(apply_case(c, &variants[v], NULL), "variant %zu", v);

@@ -1,6 +1,7 @@
-/* Normalise and activate on the CPU: the table's entries. Per-channel finishing is base/bn.h on the
- * calling thread; passes over pixels are cut into items by the shape and run by the kernels of
- * vec_norm.h. What items find is merged by maxima, integer sums, or in index order. */
+/* Normalise and activate on the CPU: the table's entries. Per-channel finishing is base/bn.h, one
+ * item; passes over pixels are cut into items by the shape and run by the kernels of vec_norm.h.
+ * All float arithmetic happens inside oct_pool_run (cpu.h). What items find is merged by maxima,
+ * integer sums, or in index order. */
 #include "base/bn.h"
 #include "cpu/vec_norm.h"
 
@@ -25,6 +26,15 @@ static const float *widen(const float *values, int channels, struct wide *buffer
         buffer->at[j] = values[c];
         c = c + 1 < channels ? c + 1 : 0;
     }
+    return buffer->at;
+}
+
+static const float *widen_range(const struct oct_range *range, int channels, struct wide *buffer)
+{
+    if (range->count == channels)
+        return widen(range->inverse, channels, buffer);
+    for (int j = 0; j < channels + OCT_NORM_UNIT; j++)
+        buffer->at[j] = range->inverse[0];
     return buffer->at;
 }
 
@@ -69,7 +79,8 @@ static enum oct_status check_range(
     const char *op, const struct oct_range *range, int count, int planes)
 {
     int code_max = planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX;
-    if (!range->inverse || range->count != count || range->code_max != code_max)
+    if (!range->inverse || (range->count != 1 && range->count != count) ||
+        range->code_max != code_max)
         return oct_fail(OCT_ARG,
             "%s: range of %d entries, largest code %d; codes in %d plane(s) of "
             "this copy need %d, %d",
@@ -135,17 +146,10 @@ static void find_extremes(const struct oct_bn_finalize_args *g, int c)
         g->z_amax[c] = oct_bn_affine_max(g->a[c], g->b[c], low, high, g->relu);
 }
 
-static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_finalize_args *g)
+static void finalize_work(void *args, int64_t item, int thread)
 {
-    (void)backend;
-    OCT_TRY(check_shape("bn_finalize", g->count, g->channels));
-    if (g->training && (g->count < 1 || !g->flag || (!g->acc && !(g->sum && g->sumsq))))
-        return oct_fail(OCT_ARG,
-            "bn_finalize: training needs a pixel count of at least 1 (found "
-            "%lld), a flag, and statistics (acc, or sum and sumsq)",
-            (long long)g->count);
-    if ((g->xhat_max || g->z_amax) && !g->acc && !(g->y_min && g->y_max))
-        return oct_fail(OCT_ARG, "bn_finalize: xhat_max and z_amax need acc, or y_min and y_max");
+    const struct oct_bn_finalize_args *g = args;
+    (void)item, (void)thread;
     for (int c = 0; c < g->channels; c++) {
         struct oct_bn_affine affine =
             oct_bn_affine_of(moments_of(g, c), g->gamma[c], g->beta[c], g->eps);
@@ -158,6 +162,20 @@ static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_fin
     }
     if (g->training)
         update_running(g);
+}
+
+static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_finalize_args *g)
+{
+    struct oct_bn_finalize_args args = *g;
+    OCT_TRY(check_shape("bn_finalize", g->count, g->channels));
+    if (g->training && (g->count < 1 || !g->flag || (!g->acc && !(g->sum && g->sumsq))))
+        return oct_fail(OCT_ARG,
+            "bn_finalize: training needs a pixel count of at least 1 (found "
+            "%lld), a flag, and statistics (acc, or sum and sumsq)",
+            (long long)g->count);
+    if ((g->xhat_max || g->z_amax) && !g->acc && !(g->y_min && g->y_max))
+        return oct_fail(OCT_ARG, "bn_finalize: xhat_max and z_amax need acc, or y_min and y_max");
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, finalize_work, &args);
     return OCT_OK;
 }
 
@@ -200,6 +218,9 @@ static enum oct_status check_act(const struct oct_act_fwd_args *g)
     if (g->x && !is_float(g->x_dtype) && g->x_dtype != OCT_S8)
         return oct_fail(OCT_UNSUPPORTED, "act_fwd: x is %s; it can be s8, bf16 or f32",
             oct_dtype_name(g->x_dtype));
+    if (g->trunk && !is_float(g->trunk_dtype))
+        return oct_fail(OCT_UNSUPPORTED, "act_fwd: the trunk is %s; it can be bf16 or f32",
+            oct_dtype_name(g->trunk_dtype));
     if (!g->flag)
         return oct_fail(OCT_ARG, "act_fwd: flag is NULL; give the step's flag");
     if (g->x && g->x_dtype == OCT_S8)
@@ -329,15 +350,12 @@ static void write_gradient(float *to, double sum, enum oct_write mode)
     *to = mode == OCT_ACCUMULATE ? *to + value : value;
 }
 
-static enum oct_status bn_bwd_finalize(
-    oct_backend *backend, const struct oct_bn_bwd_finalize_args *g)
+static void bwd_finalize_work(void *args, int64_t item, int thread)
 {
+    const struct oct_bn_bwd_finalize_args *g = args;
     double n = (double)g->count, variance = 0.0;
-    (void)backend;
+    (void)item, (void)thread;
 
-    OCT_TRY(check_shape("bn_bwd_finalize", g->count, g->channels));
-    if (g->count < 1)
-        return oct_fail(OCT_ARG, "bn_bwd_finalize: no pixels");
     for (int c = 0; c < g->channels; c++) {
         g->m1[c] = (float)(g->sum_dz[c] / n);
         g->m2[c] = (float)(g->sum_dz_xhat[c] / n);
@@ -356,6 +374,18 @@ static enum oct_status bn_bwd_finalize(
     }
     if (g->sigma_all)
         g->sigma_all[0] = (float)sqrt(variance / (double)g->channels);
+}
+
+static enum oct_status bn_bwd_finalize(
+    oct_backend *backend, const struct oct_bn_bwd_finalize_args *g)
+{
+    struct oct_bn_bwd_finalize_args args = *g;
+    OCT_TRY(check_shape("bn_bwd_finalize", g->count, g->channels));
+    if (g->count < 1)
+        return oct_fail(OCT_ARG, "bn_bwd_finalize: no pixels to average over; count must be >= 1");
+    if (g->bound && !(g->dz_min && g->dz_max && g->xhat_max))
+        return oct_fail(OCT_ARG, "bn_bwd_finalize: bound needs dz_min, dz_max and xhat_max");
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, bwd_finalize_work, &args);
     return OCT_OK;
 }
 
@@ -447,7 +477,7 @@ static enum oct_status bn_bwd_apply(oct_backend *backend, const struct oct_bn_bw
     job.args.m2 = widen(g->m2, c, &wide[5]);
     job.args.sigma = widen(g->sigma, c, &wide[6]);
     if (g->q_channel)
-        job.args.range_channel.inverse = (float *)widen(g->range_channel.inverse, c, &wide[7]);
+        job.args.range_channel.inverse = (float *)widen_range(&g->range_channel, c, &wide[7]);
     if (g->amax || g->above)
         memset(g->workspace, 0, sizeof(float) * 2 * (size_t)(threads * wide_length(c)));
     oct_pool_run(cpu->pool, items_of(job.elements), apply_work, &job);

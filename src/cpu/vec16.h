@@ -45,10 +45,6 @@ V_INLINE int vm_any(vm a)
 {
     return a != 0;
 }
-V_INLINE int vm_count(vm a)
-{
-    return __builtin_popcount(a);
-}
 V_INLINE uint32_t vm_bits(vm a)
 {
     return a;
@@ -98,15 +94,17 @@ V_INLINE vf vf_keep(vm mask, vf a)
 {
     return _mm512_maskz_mov_ps(mask, a);
 }
-V_INLINE vi vi_round(vf a)
+/* Codes of v, nearest; vi_store_s8 completes the clamp from below: what does not fit an int32
+ * becomes INT32_MIN, saturates to -128 in the packs and is raised to -127 there. */
+V_INLINE vi vi_codes(vf v, vf bound)
 {
-    return _mm512_cvtps_epi32(a);
+    return _mm512_cvtps_epi32(vf_min(v, bound));
 }
-/* (rne(256 v) + r) >> 8, r the 16 bytes at `random`. */
-V_INLINE vi vi_round_stochastic(vf v, const uint8_t *random)
+/* The same, stochastic: (rne(256 v) + r) >> 8, r the 16 bytes at `random`. */
+V_INLINE vi vi_codes_stochastic(vf v, vf bound, const uint8_t *random)
 {
     vi r = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)random));
-    vi t = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_set1_ps(256.0f), v));
+    vi t = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_set1_ps(256.0f), vf_min(v, bound)));
     return _mm512_srai_epi32(_mm512_add_epi32(t, r), 8);
 }
 V_INLINE vi vi_plane_hi(vi q)
@@ -117,11 +115,22 @@ V_INLINE vi vi_plane_lo(vi q, vi hi)
 {
     return _mm512_sub_epi32(q, _mm512_slli_epi32(hi, OCT_PLANE_SHIFT));
 }
-/* counts[0..15] += mask. */
-V_INLINE void vu_count(uint32_t *counts, vm mask)
+V_INLINE vi vi_zero(void)
 {
-    vi old = _mm512_loadu_si512(counts);
-    _mm512_storeu_si512(counts, _mm512_mask_add_epi32(old, mask, old, _mm512_set1_epi32(1)));
+    return _mm512_setzero_si512();
+}
+/* counts + 1 where mask. */
+V_INLINE vi vi_count(vi counts, vm mask)
+{
+    return _mm512_mask_add_epi32(counts, mask, counts, _mm512_set1_epi32(1));
+}
+V_INLINE vi vi_load(const uint32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+V_INLINE void vi_store(uint32_t *p, vi a)
+{
+    _mm512_storeu_si512(p, a);
 }
 
 V_INLINE vf vf_load_f32(const float *p, int n)
@@ -160,13 +169,14 @@ V_INLINE void vf_store_bf16(uint16_t *p, int n, vf a)
     else
         _mm256_mask_storeu_epi16(p, vm_first(n), half);
 }
-/* n codes from four vectors, each in [-128, 127]. */
+/* n codes of four vectors, clamped to [-127, 127]. */
 V_INLINE void vi_store_s8(int8_t *p, int n, const vi q[4])
 {
     __m512i ab = _mm512_packs_epi32(q[0], q[1]), cd = _mm512_packs_epi32(q[2], q[3]);
     /* the packs work inside 128-bit lanes: quad l holds lanes 4l..4l+3 of q[0], q[1], q[2], q[3] */
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd));
+    codes = _mm512_max_epi8(codes, _mm512_set1_epi8(-OCT_CODE_MAX));
     if (n == 64)
         _mm512_storeu_si512(p, codes);
     else
@@ -202,15 +212,11 @@ V_INLINE vm vm_none(void)
 {
     return vm_first(0);
 }
-V_INLINE int vm_count(vm a)
-{
-    int count = 0;
-    V_EACH count -= a.v[l];
-    return count;
-}
 V_INLINE int vm_any(vm a)
 {
-    return vm_count(a) > 0;
+    int32_t any = 0;
+    V_EACH any |= a.v[l];
+    return any != 0;
 }
 V_INLINE uint32_t vm_bits(vm a)
 {
@@ -277,16 +283,16 @@ V_INLINE vf vf_keep(vm mask, vf a)
     V_EACH a.v[l] = oct_f32_of_bits(oct_bits_of_f32(a.v[l]) & (uint32_t)mask.v[l]);
     return a;
 }
-V_INLINE vi vi_round(vf a)
+V_INLINE vi vi_codes(vf v, vf bound)
 {
     vi r;
-    V_EACH r.v[l] = (int)rintf(a.v[l]);
+    V_EACH r.v[l] = (int)rintf(oct_clampf(v.v[l], bound.v[l]));
     return r;
 }
-V_INLINE vi vi_round_stochastic(vf v, const uint8_t *random)
+V_INLINE vi vi_codes_stochastic(vf v, vf bound, const uint8_t *random)
 {
     vi r;
-    V_EACH r.v[l] = ((int)rintf(256.0f * v.v[l]) + (int)random[l]) >> 8;
+    V_EACH r.v[l] = ((int)rintf(256.0f * oct_clampf(v.v[l], bound.v[l])) + (int)random[l]) >> 8;
     return r;
 }
 V_INLINE vi vi_plane_hi(vi q)
@@ -299,9 +305,26 @@ V_INLINE vi vi_plane_lo(vi q, vi hi)
     V_EACH q.v[l] = q.v[l] - hi.v[l] * (1 << OCT_PLANE_SHIFT);
     return q;
 }
-V_INLINE void vu_count(uint32_t *counts, vm mask)
+V_INLINE vi vi_zero(void)
 {
-    V_EACH counts[l] -= (uint32_t)mask.v[l];
+    vi r;
+    V_EACH r.v[l] = 0;
+    return r;
+}
+V_INLINE vi vi_count(vi counts, vm mask)
+{
+    V_EACH counts.v[l] -= mask.v[l];
+    return counts;
+}
+V_INLINE vi vi_load(const uint32_t *p)
+{
+    vi r;
+    V_EACH r.v[l] = (int32_t)p[l];
+    return r;
+}
+V_INLINE void vi_store(uint32_t *p, vi a)
+{
+    V_EACH p[l] = (uint32_t)a.v[l];
 }
 
 V_INLINE vf vf_load_f32(const float *p, int n)
@@ -349,10 +372,19 @@ V_INLINE vf vf_affine(vf y, vf a, vf b)
 {
     return vf_add(vf_mul(a, y), b);
 }
-/* oct_clampf: NaN becomes bound. */
 V_INLINE vf vf_clamp(vf a, vf bound)
 {
     return vf_max(vf_min(a, bound), vf_sub(vf_set(0.0f), bound));
+}
+/* Sum of the lanes of counts. */
+V_INLINE int64_t vi_total(vi counts)
+{
+    uint32_t lanes[16];
+    int64_t total = 0;
+    vi_store(lanes, counts);
+    for (int l = 0; l < 16; l++)
+        total += lanes[l];
+    return total;
 }
 /* Elements i..i+n-1 of a tensor of f32, bf16 or s8. */
 V_INLINE vf vf_load(enum oct_dtype dtype, const void *x, int64_t i, int n)

@@ -110,8 +110,7 @@ struct apply_consts {
 
 struct apply_sums {
     vm not_finite;
-    int64_t saturated[2];
-    int64_t above_all;
+    vi saturated[2], above_all;
 };
 
 /* Rounding bytes of elements [element, element + 64) of the global batch; `bytes` holds 68 and the
@@ -164,14 +163,14 @@ V_INLINE vf apply_value(
 
 /* v[4] are the unclamped quotients. */
 V_INLINE void store_codes(int8_t *q, int8_t *q_lo, int64_t i, int n, const vf v[4], vf bound,
-    const uint8_t *random, int64_t *saturated)
+    const uint8_t *random, vi *saturated)
 {
     vi code[4], lo[4];
     for (int k = 0; k < 4; k++) {
         if (saturated)
-            *saturated += vm_count(vf_gt(vf_abs(v[k]), bound));
-        vf clamped = vf_clamp(v[k], bound);
-        code[k] = random ? vi_round_stochastic(clamped, random + 16 * k) : vi_round(clamped);
+            *saturated = vi_count(*saturated, vf_gt(vf_abs(v[k]), bound));
+        vf x = q_lo ? vf_clamp(v[k], bound) : v[k]; /* planes must split a clamped code */
+        code[k] = random ? vi_codes_stochastic(x, bound, random + 16 * k) : vi_codes(x, bound);
     }
     if (q_lo) {
         for (int k = 0; k < 4; k++) {
@@ -225,12 +224,14 @@ V_INLINE void apply_unit(const struct oct_bn_bwd_apply_args *g, struct bwd_kind 
             vf_store_f32(amax, 16, vf_max(vf_abs(dy[k]), vf_load_f32(amax, 16)));
         }
     if (found->channel_above)
-        for (int k = 0; k < 4; k++)
-            vu_count(found->channel_above + channel + 16 * k,
-                vf_gt(vf_abs(dy[k]), vf_load_f32(g->sigma + channel + 16 * k, 16)));
+        for (int k = 0; k < 4; k++) {
+            uint32_t *above = found->channel_above + channel + 16 * k;
+            vf sigma = vf_load_f32(g->sigma + channel + 16 * k, 16);
+            vi_store(above, vi_count(vi_load(above), vf_gt(vf_abs(dy[k]), sigma)));
+        }
     if (g->above_all)
         for (int k = 0; k < 4; k++)
-            sums->above_all += vm_count(vf_gt(vf_abs(dy[k]), consts->sigma_all));
+            sums->above_all = vi_count(sums->above_all, vf_gt(vf_abs(dy[k]), consts->sigma_all));
     if (g->dy)
         for (int k = 0; k < 4; k++)
             vf_store(g->dy_dtype, g->dy, i + 16 * k, v_lanes_of(n, k), dy[k]);
@@ -245,7 +246,7 @@ V_INLINE void apply_walk(const struct oct_bn_bwd_apply_args *args, struct bwd_ki
     const int64_t step = OCT_NORM_UNIT % g.channels;
     int64_t channel = first % g.channels, i = first, end = first + count;
     const struct oct_norm_found wide = *found;
-    struct apply_sums sums = {vm_none(), {0, 0}, 0};
+    struct apply_sums sums = {vm_none(), {vi_zero(), vi_zero()}, vi_zero()};
     struct apply_consts consts = {0, 0, vf_set(g.q_tensor ? g.range_tensor.inverse[0] : 0.0f),
         vf_set((float)g.range_channel.code_max), vf_set((float)g.range_tensor.code_max),
         vf_set(g.above_all ? g.sigma_all[0] : 0.0f)};
@@ -264,9 +265,9 @@ V_INLINE void apply_walk(const struct oct_bn_bwd_apply_args *args, struct bwd_ki
         apply_unit(&g, kind, &consts, i, channel, (int)(end - i), &sums, &wide);
 
     found->not_finite |= (uint32_t)vm_any(sums.not_finite);
-    found->saturated[0] += sums.saturated[0];
-    found->saturated[1] += sums.saturated[1];
-    found->above_all += sums.above_all;
+    found->saturated[0] += vi_total(sums.saturated[0]);
+    found->saturated[1] += vi_total(sums.saturated[1]);
+    found->above_all += vi_total(sums.above_all);
 }
 
 void OCT_VEC_NAME(oct_bwd_apply)(const struct oct_bn_bwd_apply_args *args, int64_t first,

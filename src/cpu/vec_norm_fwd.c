@@ -10,7 +10,7 @@ struct act_kind {
 struct act_sums {
     vf amax;
     vm not_finite;
-    int64_t saturated;
+    vi saturated;
 };
 
 V_INLINE vf act_value(
@@ -35,8 +35,8 @@ V_INLINE void act_codes(
     for (int k = 0; k < 4; k++) {
         vf v = vf_mul(z[k], inverse);
         if (g->saturated)
-            sums->saturated += vm_count(vf_gt(vf_abs(v), bound));
-        q[k] = vi_round(vf_clamp(v, bound));
+            sums->saturated = vi_count(sums->saturated, vf_gt(vf_abs(v), bound));
+        q[k] = vi_codes(v, bound);
     }
     vi_store_s8((int8_t *)g->x + i, n, q);
 }
@@ -77,7 +77,7 @@ V_INLINE void act_walk(const struct oct_act_fwd_args *args, struct act_kind kind
     const struct oct_act_fwd_args g = *args;
     const int64_t step = OCT_NORM_UNIT % g.channels;
     int64_t channel = first % g.channels, i = first, end = first + count;
-    struct act_sums sums = {vf_set(0.0f), vm_none(), 0};
+    struct act_sums sums = {vf_set(0.0f), vm_none(), vi_zero()};
     float amax[16];
 
     for (; i + OCT_NORM_UNIT <= end; i += OCT_NORM_UNIT) {
@@ -92,7 +92,7 @@ V_INLINE void act_walk(const struct oct_act_fwd_args *args, struct act_kind kind
     for (int l = 0; l < 16; l++)
         found->amax = amax[l] > found->amax ? amax[l] : found->amax;
     found->not_finite |= (uint32_t)vm_any(sums.not_finite);
-    found->saturated[0] += sums.saturated;
+    found->saturated[0] += vi_total(sums.saturated);
 }
 
 void OCT_VEC_NAME(oct_act_fwd)(

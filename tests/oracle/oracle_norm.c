@@ -198,7 +198,7 @@ void oracle_act_fwd(const struct oct_act_fwd_args *g)
         if (g->relu && !(z > 0.0f))
             z = 0.0f;
         if (g->trunk)
-            put(OCT_BF16, g->trunk, i, z);
+            put(g->trunk_dtype, g->trunk, i, z);
         if (g->mask) {
             if (i % 8 == 0)
                 g->mask[i / 8] = 0;
@@ -326,8 +326,8 @@ void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *r
             above_all += fabsf(dy) > g->sigma_all[0];
         if (g->q_channel)
             put_code(g->q_channel, g->q_channel_lo, i,
-                code_of(dy, g->range_channel.inverse[c], g->range_channel.code_max, byte,
-                    &saturated[0]));
+                code_of(dy, g->range_channel.inverse[g->range_channel.count == 1 ? 0 : c],
+                    g->range_channel.code_max, byte, &saturated[0]));
         if (g->q_tensor)
             put_code(g->q_tensor, g->q_tensor_lo, i,
                 code_of(
