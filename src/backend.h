@@ -311,7 +311,7 @@ struct oct_pool_args {
     const void *x;
     enum oct_dtype x_dtype;
     const float *x_scale;                    /* s8 average only, f32[1] */
-    void *y;                                 /* max: x_dtype; average: f32, or bf16 for bf16 */
+    void *y;                                 /* max: x_dtype; average: f32, or bf16 from bf16 */
     enum oct_dtype y_dtype;
     uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
                                               * R S <= 256; or NULL */

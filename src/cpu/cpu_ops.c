@@ -96,12 +96,12 @@ static enum oct_status pool(oct_backend *backend, const struct oct_pool_args *a)
         return oct_fail(OCT_UNSUPPORTED,
             "max pool window %dx%d: the winner of more than 256 taps does not fit a byte", v->r,
             v->s);
-    int fits = a->average ? a->y_dtype == OCT_F32 || a->y_dtype == a->x_dtype
+    int fits = a->average ? a->y_dtype == OCT_F32 || (a->x_dtype == OCT_BF16 && a->y_dtype == OCT_BF16)
                           : a->y_dtype == a->x_dtype;
     if (!fits || (a->x_dtype != OCT_S8 && !is_float(a->x_dtype)))
         return oct_fail(OCT_UNSUPPORTED,
             "%s pool from %s to %s: max keeps the type, average gives "
-            "f32 (bf16 from bf16)",
+            "f32 (or bf16 from bf16)",
             a->average ? "average" : "max", oct_dtype_name(a->x_dtype), oct_dtype_name(a->y_dtype));
     run(backend, (int64_t)v->n * oct_conv_p(v), oct_cpu_of(backend)->ops->pool, a);
     return OCT_OK;

@@ -46,7 +46,6 @@ struct oct_pre {
 
     /* the error dY in the forms its two products ask for */
     bool need_channel, need_tensor, need_real;
-    enum oct_role tensor_role;       /* whose policy the copy with one scale follows */
     int channel_planes, tensor_planes;
     struct oct_buffer *dy_channel, *dy_channel_lo, *dy_tensor, *dy_tensor_lo, *dy_real;
     struct oct_range_state channel_range, tensor_range;

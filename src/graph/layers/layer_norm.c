@@ -113,28 +113,16 @@ static void book_error_codes(struct oct_graph *g, struct oct_node *node, const c
     oct_graph_range_state(g, range, name);
 }
 
-/* wgrad wants one scale for the whole tensor: then it reads the copy that dgrad reads, or, where
- * there is no dgrad, one made for it in the same form. */
-static enum oct_status share_copies(struct oct_pre *pre, const char *name)
+/* Where both products want one scale by the same rules, the two copies would be the same bytes. */
+static bool copies_are_equal(const struct oct_pre *pre)
 {
     const struct oct_policy *dw = &pre->layer.role[OCT_ROLE_DY_DW];
     const struct oct_policy *dx = &pre->layer.role[OCT_ROLE_DY_DX];
-
-    pre->tensor_role = pre->need_tensor ? OCT_ROLE_DY_DX : OCT_ROLE_DY_DW;
-    if (!pre->need_channel || dw->granularity == OCT_PER_CHANNEL)
-        return OCT_OK;
-    if (pre->need_tensor &&
-        (dw->format != dx->format || dw->clip != dx->clip || dw->refresh != dx->refresh))
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: DY_DW and DY_DX both have one scale per tensor but different policies: give "
-            "them one policy, or DY_DW a scale per channel",
-            name);
-    pre->need_channel = false;
-    pre->need_tensor = true;
-    return OCT_OK;
+    return pre->need_channel && pre->need_tensor && dw->granularity == OCT_PER_TENSOR &&
+           dw->format == dx->format && dw->clip == dx->clip && dw->refresh == dx->refresh;
 }
 
-static enum oct_status book_backward(struct oct_graph *g, struct oct_node *node)
+static void book_backward(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
     struct oct_value *y = oct_in(g, node, 0), *residual = oct_in(g, node, 1);
@@ -153,12 +141,15 @@ static enum oct_status book_backward(struct oct_graph *g, struct oct_node *node)
     self->sigma = book(g, node, 4 * c, now, now, "sigma");
     self->sigma_all = book(g, node, 4, now, now, "sigma_all");
     pre->saturated = book(g, node, 16, OCT_PERSISTENT, 0, "saturated");
-    OCT_TRY(share_copies(pre, node->name));
-    if (pre->need_channel)
-        book_error_codes(g, node, "dy_dw", OCT_ROLE_DY_DW, y->c, &pre->dy_channel,
-            &pre->dy_channel_lo, &pre->channel_range);
+    if (copies_are_equal(pre))
+        pre->need_channel = false;
+    if (pre->need_channel) {
+        bool per_channel = pre->layer.role[OCT_ROLE_DY_DW].granularity == OCT_PER_CHANNEL;
+        book_error_codes(g, node, "dy_dw", OCT_ROLE_DY_DW, per_channel ? y->c : 1,
+            &pre->dy_channel, &pre->dy_channel_lo, &pre->channel_range);
+    }
     if (pre->need_tensor)
-        book_error_codes(g, node, "dy_dx", pre->tensor_role, 1, &pre->dy_tensor,
+        book_error_codes(g, node, "dy_dx", OCT_ROLE_DY_DX, 1, &pre->dy_tensor,
             &pre->dy_tensor_lo, &pre->tensor_range);
     if (pre->need_real)
         pre->dy_real = book(g, node,
@@ -166,7 +157,6 @@ static enum oct_status book_backward(struct oct_graph *g, struct oct_node *node)
             oct_backward_moment(g, &g->nodes[y->producer]), "dy");
     if (residual)
         oct_value_write_grad(g, residual, node);
-    return OCT_OK;
 }
 
 static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
@@ -184,7 +174,7 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     book_forward(g, node);
     book_state(g, node);
     oct_value_book_grad(g, oct_out(g, node));
-    OCT_TRY(book_backward(g, node));
+    book_backward(g, node);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, rows_of(y), y->c));
     oct_plan_workspace(g->plan, g->backend->bn_workspace(g->backend, rows_of(y), y->c));
     return OCT_OK;
@@ -433,14 +423,14 @@ static enum oct_status set_error_ranges(struct oct_graph *g, struct oct_node *no
     if (pre->need_channel)
         OCT_TRY(adapt(g, node, &pre->channel_range, OCT_ROLE_DY_DW, exact));
     if (pre->need_tensor)
-        OCT_TRY(adapt(g, node, &pre->tensor_range, pre->tensor_role, exact));
+        OCT_TRY(adapt(g, node, &pre->tensor_range, OCT_ROLE_DY_DX, exact));
     return OCT_OK;
 }
 
 /* `last` has no last step at first: the first step of a run takes the exact way. */
 static bool needs_exact(const struct oct_graph *g, const struct oct_pre *pre)
 {
-    enum oct_role role = pre->need_channel ? OCT_ROLE_DY_DW : pre->tensor_role;
+    enum oct_role role = pre->need_channel ? OCT_ROLE_DY_DW : OCT_ROLE_DY_DX;
     enum oct_refresh refresh = pre->layer.role[role].refresh;
     return refresh == OCT_REFRESH_EXACT || (refresh == OCT_REFRESH_LAST && g->fresh);
 }
