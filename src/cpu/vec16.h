@@ -100,12 +100,15 @@ V_INLINE vi vi_codes(vf v, vf bound)
 {
     return _mm512_cvtps_epi32(vf_min(v, bound));
 }
-/* The same, stochastic: (rne(256 v) + r) >> 8, r the 16 bytes at `random`. */
-V_INLINE vi vi_codes_stochastic(vf v, vf bound, const uint8_t *random)
+/* The same, stochastic: (rne(256 v) + r) >> 8. */
+V_INLINE vi vi_codes_stochastic(vf v, vf bound, vi r)
 {
-    vi r = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)random));
     vi t = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_set1_ps(256.0f), vf_min(v, bound)));
     return _mm512_srai_epi32(_mm512_add_epi32(t, r), 8);
+}
+V_INLINE vi vi_load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 V_INLINE vi vi_plane_hi(vi q)
 {
@@ -289,10 +292,15 @@ V_INLINE vi vi_codes(vf v, vf bound)
     V_EACH r.v[l] = (int)rintf(oct_clampf(v.v[l], bound.v[l]));
     return r;
 }
-V_INLINE vi vi_codes_stochastic(vf v, vf bound, const uint8_t *random)
+V_INLINE vi vi_codes_stochastic(vf v, vf bound, vi r)
+{
+    V_EACH r.v[l] = ((int)rintf(256.0f * oct_clampf(v.v[l], bound.v[l])) + r.v[l]) >> 8;
+    return r;
+}
+V_INLINE vi vi_load_u8(const uint8_t *p)
 {
     vi r;
-    V_EACH r.v[l] = ((int)rintf(256.0f * oct_clampf(v.v[l], bound.v[l])) + (int)random[l]) >> 8;
+    V_EACH r.v[l] = p[l];
     return r;
 }
 V_INLINE vi vi_plane_hi(vi q)

@@ -113,9 +113,8 @@ struct apply_sums {
     vi saturated[2], above_all;
 };
 
-/* Rounding bytes of elements [element, element + 64) of the global batch; `bytes` holds 68 and the
- * result points into it: words start at multiples of 4, elements need not. */
-V_INLINE const uint8_t *random_bytes(uint32_t key, uint64_t element, uint8_t bytes[68])
+/* Rounding bytes of elements [element, element + 64) of the global batch. */
+V_INLINE void random_bytes(uint32_t key, uint64_t element, vi random[4])
 {
     /* the high half of the counter is constant unless the run crosses a multiple of 2^32 words:
      * said this way, the compiler makes 32-bit vectors of the loop */
@@ -124,54 +123,70 @@ V_INLINE const uint8_t *random_bytes(uint32_t key, uint64_t element, uint8_t byt
     if (low <= UINT32_MAX - 16) {
         for (uint32_t w = 0; w < 16; w++)
             words[w] = oct_rounding_word(key, high | (low + w));
-        if (element & 3)
+        if (element & 3) /* words begin at multiples of 4, elements need not */
             words[16] = oct_rounding_word(key, high | (low + 16));
     } else {
         for (uint32_t w = 0; w < 17; w++)
             words[w] = oct_rounding_word(key, group + w);
     }
-    memcpy(bytes, words, 64);
-    if (element & 3)
-        memcpy(bytes + 64, &words[16], 4);
-    return bytes + (element & 3);
+    const uint8_t *bytes = (const uint8_t *)words + (element & 3);
+    for (int k = 0; k < 4; k++)
+        random[k] = vi_load_u8(bytes + 16 * k);
 }
 
-/* One vector of dy; writes dz to the residual branch on the way. */
-V_INLINE vf apply_value(
-    const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind, int64_t i, int64_t channel, int n)
+/* dy of n elements at i; writes dz to the residual branch on the way. */
+V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind, int64_t i,
+    int64_t channel, int n, vf dy[4])
 {
-    vf dz = vf_load((enum oct_dtype)kind.da, g->da, i, n);
-    vf y = vf_load((enum oct_dtype)kind.y, g->y, i, n);
-    vf a = vf_load_f32(g->a + channel, 16);
-    if (kind.gate == GATE_Z) {
-        vf z = vf_affine(y, a, vf_load_f32(g->b + channel, 16));
-        dz = vf_keep(vf_gt(z, vf_set(0.0f)), dz);
+    vf y[4], dz[4];
+    for (int k = 0; k < 4; k++) {
+        int m = v_lanes_of(n, k);
+        int64_t at = i + 16 * k, c = channel + 16 * k;
+        dz[k] = vf_load((enum oct_dtype)kind.da, g->da, at, m);
+        y[k] = vf_load((enum oct_dtype)kind.y, g->y, at, m);
+        if (kind.gate == GATE_Z) {
+            vf z = vf_affine(y[k], vf_load_f32(g->a + c, 16), vf_load_f32(g->b + c, 16));
+            dz[k] = vf_keep(vf_gt(z, vf_set(0.0f)), dz[k]);
+        }
+        if (kind.gate == GATE_MASK)
+            dz[k] = vf_keep(vm_load_bits(g->mask, at, m), dz[k]);
     }
-    if (kind.gate == GATE_MASK)
-        dz = vf_keep(vm_load_bits(g->mask, i, n), dz);
-    if (g->d_residual) {
-        vf out = dz;
-        if (g->d_residual_mode == OCT_ACCUMULATE)
-            out = vf_add(vf_load(g->d_residual_dtype, g->d_residual, i, n), dz);
-        vf_store(g->d_residual_dtype, g->d_residual, i, n, out);
+    if (g->d_residual)
+        for (int k = 0; k < 4; k++) {
+            int m = v_lanes_of(n, k);
+            int64_t at = i + 16 * k;
+            vf out = dz[k];
+            if (g->d_residual_mode == OCT_ACCUMULATE)
+                out = vf_add(vf_load(g->d_residual_dtype, g->d_residual, at, m), out);
+            vf_store(g->d_residual_dtype, g->d_residual, at, m, out);
+        }
+    for (int k = 0; k < 4; k++) {
+        int64_t c = channel + 16 * k;
+        vf xhat = vf_affine(y[k], vf_load_f32(g->ix + c, 16), vf_load_f32(g->jx + c, 16));
+        vf t = vf_sub(dz[k], vf_load_f32(g->m1 + c, 16));
+        vf u = vf_mul(xhat, vf_load_f32(g->m2 + c, 16));
+        dy[k] = vf_mul(vf_load_f32(g->a + c, 16), vf_sub(t, u));
     }
-    vf xhat = vf_affine(y, vf_load_f32(g->ix + channel, 16), vf_load_f32(g->jx + channel, 16));
-    vf t = vf_sub(dz, vf_load_f32(g->m1 + channel, 16));
-    vf u = vf_mul(xhat, vf_load_f32(g->m2 + channel, 16));
-    return vf_mul(a, vf_sub(t, u));
 }
 
-/* v[4] are the unclamped quotients. */
-V_INLINE void store_codes(int8_t *q, int8_t *q_lo, int64_t i, int n, const vf v[4], vf bound,
-    const uint8_t *random, vi *saturated)
+/* v[4] are the unclamped quotients. One loop per decision: the four vectors of a step run without
+ * branches between them. */
+V_INLINE void store_codes(
+    int8_t *q, int8_t *q_lo, int64_t i, int n, vf v[4], vf bound, const vi *random, vi *saturated)
 {
     vi code[4], lo[4];
-    for (int k = 0; k < 4; k++) {
-        if (saturated)
+    if (saturated)
+        for (int k = 0; k < 4; k++)
             *saturated = vi_count(*saturated, vf_gt(vf_abs(v[k]), bound));
-        vf x = q_lo ? vf_clamp(v[k], bound) : v[k]; /* planes must split a clamped code */
-        code[k] = random ? vi_codes_stochastic(x, bound, random + 16 * k) : vi_codes(x, bound);
-    }
+    if (q_lo) /* planes must split a clamped code */
+        for (int k = 0; k < 4; k++)
+            v[k] = vf_clamp(v[k], bound);
+    if (random)
+        for (int k = 0; k < 4; k++)
+            code[k] = vi_codes_stochastic(v[k], bound, random[k]);
+    else
+        for (int k = 0; k < 4; k++)
+            code[k] = vi_codes(v[k], bound);
     if (q_lo) {
         for (int k = 0; k < 4; k++) {
             vi hi = vi_plane_hi(code[k]);
@@ -186,12 +201,12 @@ V_INLINE void store_codes(int8_t *q, int8_t *q_lo, int64_t i, int n, const vf v[
 V_INLINE void apply_codes(const struct oct_bn_bwd_apply_args *g, const struct apply_consts *consts,
     int64_t i, int64_t channel, int n, const vf dy[4], struct apply_sums *sums)
 {
-    uint8_t bytes[68];
-    const uint8_t *random = NULL;
+    vi bytes[4];
+    const vi *random = g->rounding == OCT_STOCHASTIC ? bytes : NULL;
     vf v[4];
 
-    if (g->rounding == OCT_STOCHASTIC)
-        random = random_bytes(consts->key, consts->offset + (uint64_t)i, bytes);
+    if (random)
+        random_bytes(consts->key, consts->offset + (uint64_t)i, bytes);
     if (g->q_channel) {
         for (int k = 0; k < 4; k++)
             v[k] = vf_mul(dy[k], vf_load_f32(g->range_channel.inverse + channel + 16 * k, 16));
@@ -211,9 +226,9 @@ V_INLINE void apply_unit(const struct oct_bn_bwd_apply_args *g, struct bwd_kind 
     const struct oct_norm_found *found)
 {
     vf dy[4];
+    apply_values(g, kind, i, channel, n, dy);
     for (int k = 0; k < 4; k++) {
         int m = v_lanes_of(n, k);
-        dy[k] = apply_value(g, kind, i + 16 * k, channel + 16 * k, m);
         if (m < 16)
             dy[k] = vf_keep(vm_first(m), dy[k]);
         sums->not_finite = vm_or(sums->not_finite, vf_not_finite(dy[k]));

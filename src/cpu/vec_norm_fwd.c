@@ -31,13 +31,15 @@ V_INLINE void act_codes(
     const struct oct_act_fwd_args *g, int64_t i, int n, const vf z[4], struct act_sums *sums)
 {
     vf inverse = vf_set(g->x_range.inverse[0]), bound = vf_set((float)OCT_CODE_MAX);
+    vf v[4];
     vi q[4];
-    for (int k = 0; k < 4; k++) {
-        vf v = vf_mul(z[k], inverse);
-        if (g->saturated)
-            sums->saturated = vi_count(sums->saturated, vf_gt(vf_abs(v), bound));
-        q[k] = vi_codes(v, bound);
-    }
+    for (int k = 0; k < 4; k++)
+        v[k] = vf_mul(z[k], inverse);
+    if (g->saturated)
+        for (int k = 0; k < 4; k++)
+            sums->saturated = vi_count(sums->saturated, vf_gt(vf_abs(v[k]), bound));
+    for (int k = 0; k < 4; k++)
+        q[k] = vi_codes(v[k], bound);
     vi_store_s8((int8_t *)g->x + i, n, q);
 }
 
