@@ -116,19 +116,8 @@ struct apply_sums {
 /* Rounding bytes of elements [element, element + 64) of the global batch. */
 V_INLINE void random_bytes(uint32_t key, uint64_t element, vi random[4])
 {
-    /* the high half of the counter is constant unless the run crosses a multiple of 2^32 words:
-     * said this way, the compiler makes 32-bit vectors of the loop */
-    uint64_t group = element >> 2, high = group & ~(uint64_t)0xffffffffu;
-    uint32_t low = (uint32_t)group, words[17];
-    if (low <= UINT32_MAX - 16) {
-        for (uint32_t w = 0; w < 16; w++)
-            words[w] = oct_rounding_word(key, high | (low + w));
-        if (element & 3) /* words begin at multiples of 4, elements need not */
-            words[16] = oct_rounding_word(key, high | (low + 16));
-    } else {
-        for (uint32_t w = 0; w < 17; w++)
-            words[w] = oct_rounding_word(key, group + w);
-    }
+    uint32_t words[17]; /* one more than 64 elements take: they may begin inside a word */
+    oct_rounding_words(key, element >> 2, 17, words);
     const uint8_t *bytes = (const uint8_t *)words + (element & 3);
     for (int k = 0; k < 4; k++)
         random[k] = vi_load_u8(bytes + 16 * k);
