@@ -1,7 +1,7 @@
 /* Times the normalise-and-activate kernels: ns per element and GB/s of what they must read and
  * write, beside a copy. Every kernel is first verified against the oracle on these very shapes'
  * channels.
- *   bench_norm [THREADS [base|avx512]] */
+ *   bench_norm [THREADS [base|avx512 [PART-OF-A-NAME]]] */
 #include "oracle/oracle_norm.h"
 #include "support/norm_rig.h"
 
@@ -313,6 +313,8 @@ int main(int argc, char **argv)
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
         bench_open(&b, shapes[s][0], (int)shapes[s][1]);
         for (size_t k = 0; k < sizeof kernels / sizeof kernels[0]; k++) {
+            if (argc > 3 && !strstr(kernels[k].name, argv[3]))
+                continue;
             if (shapes[s][0] < 10000) { /* the large ones are the same code */
                 kernels[k].run(&b, 0);
                 uint64_t got = hash_of(&b);
