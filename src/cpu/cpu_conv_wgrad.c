@@ -18,10 +18,10 @@
 enum {
     GROUP_BYTES = 64 << 20,   /* rewritten operands of one group of images */
     PARTIAL_BYTES = 32 << 20, /* slices beyond one, all together */
-    CHUNK = 256,              /* positions per visit of a tile: 16 KB of dY in L1 */
+    CHUNK = 512,              /* positions per visit of a tile: 32 KB of dY */
     ENOUGH_ITEMS = 32,
     FEWEST_POSITIONS = 1024, /* of a slice */
-    TILE_BYTES = 192 << 10,  /* accumulators of one item, in L2 */
+    TILE_BYTES = 128 << 10,  /* accumulators of one item, in L2 */
     PACK_POSITIONS = 256,
     REDUCE_ROWS = 16
 };
@@ -470,6 +470,9 @@ static void multiply(void *job, int64_t item, int thread)
     struct oct_tile_gemm g = {
         .lda = j->lda, .tiles = scratch->tiles, .run = run, .runs = 1, .columns = v.columns};
 
+    const int64_t visits = larger((int)((v.end - v.begin + CHUNK - 1) / CHUNK), 1);
+    const int64_t chunk = ((v.end - v.begin + visits - 1) / visits + 63) / 64 * 64;
+
     g.tile_count = make_tiles(j, v.first_channel, v.channels, v.columns, scratch->tiles);
     for (int pair = 0; pair < j->args->x.planes * j->args->dy.planes; pair++) {
         const size_t xp = (size_t)(pair / j->args->dy.planes);
@@ -479,8 +482,8 @@ static void multiply(void *job, int64_t item, int thread)
                            v.first_column * j->rows;
         g.init = zeros;
         /* a slice without positions still has to become zero: one visit of depth 0 */
-        for (int64_t p = v.begin; p < v.end || g.init; p += CHUNK) {
-            g.depth = (int)(v.end - p < CHUNK ? v.end - p : CHUNK);
+        for (int64_t p = v.begin; p < v.end || g.init; p += chunk) {
+            g.depth = (int)(v.end - p < chunk ? v.end - p : chunk);
             g.b = j->dy + dp * j->dy_bytes + v.first_column * j->positions + p * v.columns;
             multiply_chunk(j, &v, &g, j->x + xp * j->x_bytes, partial, p);
             g.init = NULL;
