@@ -2,9 +2,8 @@
  * this CPU has (and the emulated and simulated ones), with 1, 2 and 3 threads. */
 #include "cpu/cpu.h"
 #include "cpu/tile.h"
-#include "oracle/oracle_conv.h"
-#include "oracle/oracle_ops.h"
 #include "support/conv_cases.h"
+#include "support/conv_problem.h"
 #include "support/support.h"
 
 #include <criterion/criterion.h>
@@ -12,51 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATS_ADDED = 1000 };
-
 static const char *const isas[] = {"c", "vnni", "amx", "amx-emulated", "simulate"};
-
-struct plan {
-    struct oct_conv_shape shape;
-    enum fill fill;
-    int x_planes, w_planes, dy_planes;
-    int per_k; /* scales of w in fprop, of dy in wgrad */
-    int bias, accumulate;
-    enum oct_dtype dtype; /* of y and dx */
-    int extra_shift;      /* of the statistics */
-    uint64_t seed;
-};
-
-/* A case's tensors and what the products must give. */
-struct problem {
-    struct plan plan;
-    int64_t x_count, w_count, y_count;
-    int8_t *x[2], *dy[2];
-    float *w, *bias, *inverse, *w_scale, *dy_scale, x_scale;
-    int32_t *x_codes, *w_codes, *w_codes_dgrad, *dy_codes;
-    int64_t *acc_y, *acc_dx, *acc_dw;
-    void *y, *dx, *dx_old;
-    float *dw, *dw_old;
-    int64_t *stats; /* [4][K] */
-    int shift;
-};
-
-static void *must(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
-
-static void *zeros(int64_t n, size_t size)
-{
-    return must(calloc((size_t)(n ? n : 1), size));
-}
 
 static struct oct_cpu *open_cpu(const char *isa, int threads)
 {
-    struct oct_cpu *cpu = zeros(1, sizeof *cpu);
-    if (oct_pool_open(threads, &cpu->pool) != OCT_OK)
+    struct oct_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu || oct_pool_open(threads, &cpu->pool) != OCT_OK)
         abort();
     if (oct_cpu_conv_open(cpu, isa) != OCT_OK) {
         oct_pool_close(cpu->pool);
@@ -74,157 +34,8 @@ static void close_cpu(struct oct_cpu *cpu)
     free(cpu);
 }
 
-static void fill_planes(int8_t *x[2], int planes, int64_t n, enum fill how, uint64_t seed)
-{
-    x[0] = guard_alloc((size_t)n);
-    fill_s8(x[0], n, how, seed);
-    x[1] = NULL;
-    if (planes == 1)
-        return;
-    x[1] = guard_alloc((size_t)n);
-    fill_s8(x[1], n, how, seed + 50);
-    for (int64_t i = 0; i < n; i++) /* low planes lie in [-64, 63] */
-        x[1][i] = (int8_t)((x[1][i] + 128) / 2 - 64);
-}
-
-static void fill_scales(struct problem *p)
-{
-    const int k = p->plan.shape.k, tiny = p->plan.fill == FILL_TINY;
-    p->x_scale = tiny ? 1e-25f : 0.0123f;
-    p->w_scale = zeros(k, sizeof(float));
-    p->dy_scale = zeros(k, sizeof(float));
-    p->inverse = zeros(k, sizeof(float));
-    p->bias = zeros(k, sizeof(float));
-    fill_f32(p->bias, k, FILL_RANDOM, p->plan.seed + 7);
-    for (int i = 0; i < k; i++) {
-        int code_max = p->plan.w_planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX;
-        float clip = p->plan.fill == FILL_RANDOM ? 2.5f + 0.1f * (float)(i % 7) : 1.0f;
-        p->inverse[i] = (float)code_max / clip;
-        p->w_scale[i] = (tiny ? 1e-12f : 1.0f) / p->inverse[i];
-        p->dy_scale[i] = (tiny ? 1e-16f : 1e-3f) * (float)(1 + i % 5);
-    }
-}
-
-static void make_stats(struct problem *p)
-{
-    const int k_count = p->plan.shape.k;
-    double squares = 0.0;
-    for (p->shift = 0;; p->shift++) {
-        squares = 0.0;
-        for (int64_t i = 0; i < p->y_count; i++) {
-            double a = fabs((double)p->acc_y[i]) / (double)(1ll << p->shift) + 1.0;
-            squares += a * a;
-        }
-        if (squares < 4e18)
-            break;
-    }
-    p->shift += p->plan.extra_shift;
-    p->stats = zeros(4 * k_count, sizeof(int64_t));
-    for (int k = 0; k < k_count; k++) {
-        p->stats[k] = STATS_ADDED;
-        p->stats[2 * k_count + k] = INT64_MAX;
-        p->stats[3 * k_count + k] = INT64_MIN;
-    }
-    for (int64_t i = 0; i < p->y_count; i++) {
-        int64_t k = i % k_count, a = p->acc_y[i], t = oracle_rshift_round(a, p->shift);
-        p->stats[k] += a;
-        p->stats[k_count + k] += t * t;
-        if (a < p->stats[2 * k_count + k])
-            p->stats[2 * k_count + k] = a;
-        if (a > p->stats[3 * k_count + k])
-            p->stats[3 * k_count + k] = a;
-    }
-}
-
-static void put(void *to, enum oct_dtype dtype, int64_t i, float value)
-{
-    if (dtype == OCT_BF16)
-        ((uint16_t *)to)[i] = oracle_bf16(value);
-    else
-        ((float *)to)[i] = value;
-}
-
-static void make_expected(struct problem *p)
-{
-    const struct plan *q = &p->plan;
-    const size_t size = oct_dtype_bytes(q->dtype);
-    p->y = zeros(p->y_count, size);
-    p->dx = zeros(p->x_count, size);
-    p->dx_old = zeros(p->x_count, size);
-    p->dw = zeros(p->w_count, sizeof(float));
-    p->dw_old = zeros(p->w_count, sizeof(float));
-    if (q->dtype == OCT_BF16)
-        fill_bf16(p->dx_old, p->x_count, FILL_RANDOM, q->seed + 8);
-    else
-        fill_f32(p->dx_old, p->x_count, FILL_RANDOM, q->seed + 8);
-    fill_f32(p->dw_old, p->w_count, FILL_RANDOM, q->seed + 9);
-    for (int64_t i = 0; i < p->y_count; i++) {
-        int64_t k = i % q->shape.k;
-        put(p->y, q->dtype, i,
-            oracle_conv_real(p->acc_y[i], p->x_scale, p->w_scale[q->per_k ? k : 0],
-                q->bias ? &p->bias[k] : NULL, NULL));
-    }
-    for (int64_t i = 0; i < p->x_count; i++) {
-        float old = q->dtype == OCT_BF16 ? oct_f32_from_bf16(((uint16_t *)p->dx_old)[i])
-                                         : ((float *)p->dx_old)[i];
-        put(p->dx, q->dtype, i,
-            oracle_conv_real(
-                p->acc_dx[i], p->dy_scale[0], p->w_scale[0], NULL, q->accumulate ? &old : NULL));
-    }
-    for (int64_t i = 0; i < p->w_count; i++) {
-        int64_t k = i / (p->w_count / q->shape.k);
-        p->dw[i] = oracle_conv_real(p->acc_dw[i], p->x_scale, p->dy_scale[q->per_k ? k : 0], NULL,
-            q->accumulate ? &p->dw_old[i] : NULL);
-    }
-}
-
-static void make_problem(struct problem *p, const struct plan *plan)
-{
-    const struct oct_conv_shape *v = &plan->shape;
-    const int64_t filter = (int64_t)v->r * v->s * v->c;
-    const int code_max = plan->w_planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX;
-    memset(p, 0, sizeof *p);
-    p->plan = *plan;
-    p->x_count = oct_conv_x_elements(v);
-    p->w_count = oct_conv_w_elements(v);
-    p->y_count = oct_conv_y_elements(v);
-    fill_planes(p->x, plan->x_planes, p->x_count, plan->fill, plan->seed + 1);
-    fill_planes(p->dy, plan->dy_planes, p->y_count, plan->fill, plan->seed + 2);
-    p->w = guard_alloc((size_t)p->w_count * sizeof(float));
-    fill_f32(p->w, p->w_count, plan->fill, plan->seed + 3);
-    fill_scales(p);
-    p->x_codes = zeros(p->x_count, 4);
-    p->w_codes = zeros(p->w_count, 4);
-    p->w_codes_dgrad = zeros(p->w_count, 4);
-    p->dy_codes = zeros(p->y_count, 4);
-    oracle_codes(p->x_codes, p->x[0], p->x[1], p->x_count);
-    oracle_codes(p->dy_codes, p->dy[0], p->dy[1], p->y_count);
-    oracle_weight_codes(p->w_codes, p->w, v->k, filter, p->inverse, plan->per_k, code_max);
-    oracle_weight_codes(p->w_codes_dgrad, p->w, v->k, filter, p->inverse, 0, code_max);
-    p->acc_y = zeros(p->y_count, 8);
-    p->acc_dx = zeros(p->x_count, 8);
-    p->acc_dw = zeros(p->w_count, 8);
-    oracle_conv_fprop(p->acc_y, v, p->x_codes, p->w_codes);
-    oracle_conv_dgrad(p->acc_dx, v, p->dy_codes, p->w_codes_dgrad);
-    oracle_conv_wgrad(p->acc_dw, v, p->x_codes, p->dy_codes);
-    make_stats(p);
-    make_expected(p);
-}
-
-static void free_problem(struct problem *p)
-{
-    void *plain[] = {p->bias, p->inverse, p->w_scale, p->dy_scale, p->x_codes, p->w_codes,
-        p->w_codes_dgrad, p->dy_codes, p->acc_y, p->acc_dx, p->acc_dw, p->y, p->dx, p->dx_old,
-        p->dw, p->dw_old, p->stats};
-    void *guarded[] = {p->x[0], p->x[1], p->dy[0], p->dy[1], p->w};
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
-        free(plain[i]);
-    for (size_t i = 0; i < sizeof guarded / sizeof guarded[0]; i++)
-        guard_free(guarded[i]);
-}
-
-static void describe(
-    char *text, size_t size, const char *op, const struct problem *p, const struct oct_cpu *cpu)
+static void describe(char *text, size_t size, const char *op, const struct conv_problem *p,
+    const struct oct_cpu *cpu)
 {
     const struct oct_conv_shape *v = &p->plan.shape;
     snprintf(text, size,
@@ -240,9 +51,9 @@ struct pack {
     int8_t *data[2];
 };
 
-static struct pack make_pack(struct oct_cpu *cpu, const struct problem *p, int dgrad)
+static struct pack make_pack(struct oct_cpu *cpu, const struct conv_problem *p, int dgrad)
 {
-    const struct plan *q = &p->plan;
+    const struct conv_plan *q = &p->plan;
     struct pack pack = {{NULL, NULL}};
     uint32_t flag = 0;
     size_t bytes = cpu->table.weight_pack_bytes(&cpu->table, &q->shape, OCT_S8, dgrad);
@@ -272,9 +83,9 @@ static void free_pack(struct pack *pack)
     guard_free(pack->data[1]);
 }
 
-static void check_fprop(struct oct_cpu *cpu, const struct problem *p)
+static void check_fprop(struct oct_cpu *cpu, const struct conv_problem *p)
 {
-    const struct plan *q = &p->plan;
+    const struct conv_plan *q = &p->plan;
     const struct oct_conv_shape *v = &q->shape;
     const int64_t dims[] = {v->n, oct_conv_p(v), oct_conv_q(v), v->k}, stat_dims[] = {4, v->k};
     char what[300];
@@ -311,9 +122,9 @@ static void check_fprop(struct oct_cpu *cpu, const struct problem *p)
     free_pack(&pack);
 }
 
-static void check_dgrad(struct oct_cpu *cpu, const struct problem *p)
+static void check_dgrad(struct oct_cpu *cpu, const struct conv_problem *p)
 {
-    const struct plan *q = &p->plan;
+    const struct conv_plan *q = &p->plan;
     const struct oct_conv_shape *v = &q->shape;
     const int64_t dims[] = {v->n, v->h, v->w, v->c};
     const size_t dx_bytes = (size_t)p->x_count * oct_dtype_bytes(q->dtype);
@@ -342,9 +153,9 @@ static void check_dgrad(struct oct_cpu *cpu, const struct problem *p)
     free_pack(&pack);
 }
 
-static void check_wgrad(struct oct_cpu *cpu, const struct problem *p)
+static void check_wgrad(struct oct_cpu *cpu, const struct conv_problem *p)
 {
-    const struct plan *q = &p->plan;
+    const struct conv_plan *q = &p->plan;
     const struct oct_conv_shape *v = &q->shape;
     const int64_t dims[] = {v->k, v->r, v->s, v->c};
     char what[300];
@@ -370,10 +181,10 @@ static void check_wgrad(struct oct_cpu *cpu, const struct problem *p)
 }
 
 /* Every instruction set, 1 to 3 threads. */
-static void check_plan(const struct plan *plan)
+static void check_plan(const struct conv_plan *plan)
 {
-    struct problem p;
-    make_problem(&p, plan);
+    struct conv_problem p;
+    conv_problem_make(&p, plan);
     oct_cpu_flush_subnormals();
     for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
         for (int threads = 1; threads <= 3; threads++) {
@@ -386,13 +197,13 @@ static void check_plan(const struct plan *plan)
             close_cpu(cpu);
         }
     }
-    free_problem(&p);
+    conv_problem_free(&p);
 }
 
 /* The choices that do not belong to the shape vary with the number of the case. */
 static void check_shape(struct oct_conv_shape shape, uint64_t number)
 {
-    const struct plan plan = {.shape = shape,
+    const struct conv_plan plan = {.shape = shape,
         .fill = FILL_RANDOM,
         .x_planes = 1,
         .w_planes = 1,
@@ -487,7 +298,8 @@ Test(conv, fills_and_planes)
     static const enum fill fills[] = {
         FILL_RANDOM, FILL_ZERO, FILL_MAX, FILL_ALTERNATE, FILL_OUTLIER, FILL_TINY};
     for (unsigned i = 0; i < 24; i++) {
-        const struct plan plan = {.shape = conv_square(2, 6, 20, 36, 3, 1 + (int)(i & 1), 1, 1),
+        const struct conv_plan plan = {
+            .shape = conv_square(2, 6, 20, 36, 3, 1 + (int)(i & 1), 1, 1),
             .fill = fills[i % 6],
             .x_planes = 1 + (int)(i >> 2 & 1),
             .w_planes = 1 + (int)(i >> 1 & 1),
@@ -524,7 +336,7 @@ Test(conv, linear)
  * 2 * 300 * 300 = 180,000. Forward and backward-data reach their largest legal sums elsewhere. */
 Test(conv, wgrad_beyond_int32)
 {
-    const struct plan plan = {.shape = conv_square(2, 300, 1, 1, 1, 1, 0, 1),
+    const struct conv_plan plan = {.shape = conv_square(2, 300, 1, 1, 1, 1, 0, 1),
         .fill = FILL_MAX,
         .x_planes = 1,
         .w_planes = 1,
@@ -538,7 +350,7 @@ Test(conv, wgrad_beyond_int32)
 
 Test(conv, largest_reduction)
 {
-    struct plan plan = {.shape = conv_square(1, 1, OCT_ACC_MAX_K, 2, 1, 1, 0, 1),
+    struct conv_plan plan = {.shape = conv_square(1, 1, OCT_ACC_MAX_K, 2, 1, 1, 0, 1),
         .fill = FILL_MAX,
         .x_planes = 1,
         .w_planes = 1,

@@ -4,6 +4,7 @@
 
 #include "cpu/dnnl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,11 +27,11 @@ static const struct oct_tile_kernels *find_kernels(const char *isa)
 static enum oct_status refuse_isa(const char *isa)
 {
     char list[128] = "";
-    for (int i = 0; i < KERNELS; i++) {
-        if (!kernels[i]->available())
-            continue;
-        strcat(list, list[0] ? ", " : "");
-        strcat(list, kernels[i]->name);
+    size_t used = 0;
+    for (int i = 0; i < KERNELS && used < sizeof list; i++) {
+        if (kernels[i]->available())
+            used += (size_t)snprintf(
+                list + used, sizeof list - used, "%s%s", used ? ", " : "", kernels[i]->name);
     }
     return oct_fail(OCT_UNSUPPORTED,
         "instruction set '%s' is not available on this CPU; it has: %s", isa, list);
@@ -63,7 +64,7 @@ enum oct_status oct_cpu_conv_open(struct oct_cpu *cpu, const char *isa)
         return oct_fail(OCT_NOMEM, "no memory for the work space of %d threads", threads);
     cpu->tile = tile;
     cpu->conv = !tile->portable && has_avx512() ? &oct_vec_conv_avx512 : &oct_vec_conv_base;
-    strcpy(cpu->isa_name, tile->name);
+    snprintf(cpu->isa_name, sizeof cpu->isa_name, "%s", tile->name);
     return OCT_OK;
 }
 

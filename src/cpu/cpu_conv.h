@@ -9,7 +9,8 @@
 #include "cpu/vec_conv.h"
 
 enum {
-    OCT_BLOCK_PIXELS = 256,    /* most output pixels whose accumulators a thread holds */
+    OCT_BLOCK_ACC = 256 * 64,  /* most accumulators a thread holds: output pixels x columns */
+    OCT_BLOCK_PIXELS = 1024,   /* the same with the fewest columns */
     OCT_PANEL_BYTES = 1 << 20, /* most input a thread copies for them */
     OCT_MAX_RUNS = 4096
 };
@@ -37,8 +38,8 @@ struct oct_sweep {
 
 struct oct_conv_scratch {
     uint8_t panel[OCT_PANEL_BYTES + 4096];
-    int32_t acc[OCT_BLOCK_PIXELS * OCT_TILE_COLUMNS];
-    int64_t total[OCT_BLOCK_PIXELS * OCT_TILE_COLUMNS];
+    int32_t acc[OCT_BLOCK_ACC];
+    int64_t total[OCT_BLOCK_ACC];
     struct oct_tile tiles[OCT_BLOCK_PIXELS];
     int32_t run[OCT_MAX_RUNS];
 };

@@ -6,7 +6,6 @@
 #include <string.h>
 
 enum {
-    TARGET_PIXELS = 192, /* divisible by every tile height: 6, 8, 12, 16, 32 */
     SOFT_PANEL_BYTES = 192 << 10,
     PIECE_BYTES = 20 << 10, /* packed weights used again and again from L1 */
     ENOUGH_ITEMS = 16
@@ -51,22 +50,30 @@ static int even_block(int total, int most)
     return ceil_div(total, ceil_div(total, most));
 }
 
+/* Fewer columns leave room for more pixels. */
+static int columns_of_blocks(const struct job *j)
+{
+    const int columns16 = oct_sweep_columns16(&j->sweep);
+    return columns16 < OCT_TILE_COLUMNS ? columns16 : OCT_TILE_COLUMNS;
+}
+
 static void choose_blocks(struct job *j, int planes)
 {
     const struct oct_sweep *s = &j->sweep;
+    const int most = OCT_BLOCK_ACC / columns_of_blocks(j), target = most / 4 * 3;
     int w = s->w.out, h = 1, n = 1;
-    if (w > OCT_BLOCK_PIXELS)
-        w = oct_round_up(even_block(w, TARGET_PIXELS), 12);
+    if (w > most)
+        w = oct_round_up(even_block(w, target), 12);
     while (w > 1 && planes * panel_bytes(s, w, 1, 1) > OCT_PANEL_BYTES)
         w = (w + 1) / 2;
     if (w == s->w.out) {
-        h = clamp(TARGET_PIXELS / w, 1, s->h.out);
+        h = clamp(target / w, 1, s->h.out);
         while (h > 1 && planes * panel_bytes(s, w, h, 1) > SOFT_PANEL_BYTES)
             h--;
         h = even_block(s->h.out, h);
     }
     if (w == s->w.out && h == s->h.out) {
-        n = clamp(TARGET_PIXELS / (w * h), 1, s->images);
+        n = clamp(target / (w * h), 1, s->images);
         while (n > 1 && planes * panel_bytes(s, w, h, n) > SOFT_PANEL_BYTES)
             n--;
         n = even_block(s->images, n);

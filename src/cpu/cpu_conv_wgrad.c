@@ -1,14 +1,16 @@
 /* Weight gradient on int8. Both operands are rewritten once with pixels along the depth of the
- * product, on one grid on which every filter tap is a shift of the linear pixel index:
+ * product:
  *
- *   X   [plane][phase][channel][position]      phase = (row, column) modulo the stride
+ *   X   [plane][view][channel][position]
  *   dY  [plane][column block][position / group][columns][group], zero at positions without output
  *
- * Rows of the grid are `pitch` apart; what a shifted tap reads past the end of a row is the left
- * halo of the next, so that neighbouring rows (and images) share one halo. dW[tap][c][k] is then
- * the tile product of X rows at the tap's shift with dY. Positions are cut into slices, each exact
- * in int32, added as integers; batches whose rewritten form would be large go in groups of images.
- */
+ * Positions are output pixels, on a grid whose rows may be longer than the output's. Along each
+ * axis the taps are reached in one of two ways. Shift: one view per phase of the stride, a tap is a
+ * shift of the position; what it reads past the end of a row is the left halo of the next row, so
+ * that neighbouring rows (and images) share one halo. Gather: one view per tap, more rewriting but
+ * no halo to multiply. The cheaper one is taken. dW[tap][c][k] is then the tile product of a view's
+ * rows with dY. Positions are cut into slices, each exact in int32, added as integers; batches
+ * whose rewritten form would be large go in groups of images. */
 #include "cpu/cpu_conv.h"
 
 #include <string.h>
@@ -16,17 +18,17 @@
 enum {
     GROUP_BYTES = 64 << 20,   /* rewritten operands of one group of images */
     PARTIAL_BYTES = 32 << 20, /* slices beyond one, all together */
-    CHUNK = 256,              /* positions per visit of a tile: 16 KB of dY in L1 */
+    CHUNK = 512,              /* positions per visit of a tile: 32 KB of dY */
     ENOUGH_ITEMS = 32,
     FEWEST_POSITIONS = 1024, /* of a slice */
-    TILE_BYTES = 192 << 10,  /* accumulators of one item, in L2 */
+    TILE_BYTES = 128 << 10,  /* accumulators of one item, in L2 */
     PACK_POSITIONS = 256,
-    REDUCE_ROWS = 16,
-    MAX_PAIRS = 4
+    REDUCE_ROWS = 16
 };
 
 struct axis {
     int in, out, taps, stride, pad, dilation;
+    int gather;
     int pitch;
 };
 
@@ -59,49 +61,105 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
-/* Grid indices of one phase that hold input: [first, end); the rest is halo. No tap reads a phase
- * that is not `used`. */
+static int axis_views(const struct axis *a)
+{
+    return a->gather ? a->taps : a->stride;
+}
+
+/* The view that tap t reads, shifted by axis_shift, and the padded input position of its index 0.
+ */
+static int axis_view(const struct axis *a, int t)
+{
+    return a->gather ? t : t * a->dilation % a->stride;
+}
+
+static int axis_shift(const struct axis *a, int t)
+{
+    return a->gather ? 0 : t * a->dilation / a->stride;
+}
+
+static int view_origin(const struct axis *a, int view)
+{
+    return a->gather ? view * a->dilation : view;
+}
+
+/* Grid indices of a view that hold input: [first, end); the rest is halo. No tap reads a view that
+ * is not `used`. */
 struct span {
     int first, end, used;
 };
 
-static struct span phase_span(const struct axis *a, int phase)
+static struct span view_span(const struct axis *a, int view)
 {
+    const int origin = view_origin(a, view);
     struct span s = {0, 0, 0};
-    int reach = -1; /* last index a tap of this phase reads */
+    int reach = -1; /* last index a tap of this view reads */
     for (int t = 0; t < a->taps; t++) {
-        if (t * a->dilation % a->stride == phase)
-            reach = a->out - 1 + t * a->dilation / a->stride;
+        if (axis_view(a, t) == view)
+            reach = a->out - 1 + axis_shift(a, t);
     }
     if (reach < 0)
         return s;
     s.used = 1;
-    s.first = a->pad > phase ? ceil_div(a->pad - phase, a->stride) : 0;
-    s.end = a->pad + a->in > phase ? ceil_div(a->pad + a->in - phase, a->stride) : 0;
+    s.first = a->pad > origin ? ceil_div(a->pad - origin, a->stride) : 0;
+    s.end = a->pad + a->in > origin ? ceil_div(a->pad + a->in - origin, a->stride) : 0;
     s.end = s.end < reach + 1 ? s.end : reach + 1;
     if (s.end <= s.first)
         s.first = s.end = 0;
     return s;
 }
 
-/* Smallest distance of rows at which reading past the end of a row meets halo only. */
-static struct axis make_axis(int in, int out, int taps, int stride, int pad, int dilation)
+/* The pitch is the smallest distance of rows at which reading past the end of one meets halo. */
+static struct axis make_axis(
+    int in, int out, int taps, int stride, int pad, int dilation, int gather)
 {
-    struct axis a = {in, out, taps, stride, pad, dilation, out};
+    struct axis a = {in, out, taps, stride, pad, dilation, gather, out};
     for (int t = 0; t < taps; t++) {
-        struct span s = phase_span(&a, t * dilation % stride);
+        struct span s = view_span(&a, axis_view(&a, t));
         if (s.end > s.first) {
             a.pitch = larger(a.pitch, s.end);
-            a.pitch = larger(a.pitch, out + t * dilation / stride - s.first);
+            a.pitch = larger(a.pitch, out + axis_shift(&a, t) - s.first);
         }
     }
     return a;
 }
 
+/* Time of one image and channel in units of about a clock: a byte rewritten takes PACK_COST of the
+ * time of 256 products. */
+static double axes_cost(const struct axis *h, const struct axis *w, int columns)
+{
+    const double PACK_COST = 0.2;
+    return (double)h->pitch * w->pitch *
+           ((double)h->taps * w->taps * columns / 256.0 +
+               PACK_COST * axis_views(h) * axis_views(w));
+}
+
+static void choose_axes(struct job *j, const struct oct_conv_shape *v)
+{
+    double best = 0.0;
+    for (int way = 0; way < 4; way++) {
+        struct axis h =
+            make_axis(v->h, oct_conv_p(v), v->r, v->stride_h, v->pad_h, v->dilation_h, way >> 1);
+        struct axis w =
+            make_axis(v->w, oct_conv_q(v), v->s, v->stride_w, v->pad_w, v->dilation_w, way & 1);
+        double cost = axes_cost(&h, &w, j->columns16);
+        if (way == 0 || cost < best) {
+            best = cost;
+            j->h = h;
+            j->w = w;
+        }
+    }
+}
+
+static int64_t views(const struct job *j)
+{
+    return (int64_t)axis_views(&j->h) * axis_views(&j->w);
+}
+
 static int64_t largest_shift(const struct job *j)
 {
-    return (int64_t)((j->h.taps - 1) * j->h.dilation / j->h.stride) * j->w.pitch +
-           (j->w.taps - 1) * j->w.dilation / j->w.stride;
+    return (int64_t)axis_shift(&j->h, j->h.taps - 1) * j->w.pitch +
+           axis_shift(&j->w, j->w.taps - 1);
 }
 
 static int64_t group_positions(const struct job *j, int images)
@@ -142,12 +200,10 @@ static void plan(struct job *j, struct oct_cpu *cpu, const struct oct_conv_wgrad
         .channels16 = oct_round_up(v->c, 16),
         .columns16 = oct_round_up(v->k, 16),
         .taps = v->r * v->s};
-    j->h = make_axis(v->h, oct_conv_p(v), v->r, v->stride_h, v->pad_h, v->dilation_h);
-    j->w = make_axis(v->w, oct_conv_q(v), v->s, v->stride_w, v->pad_w, v->dilation_w);
+    choose_axes(j, v);
 
-    const int64_t phases = (int64_t)v->stride_h * v->stride_w;
     const int64_t per_position =
-        a->x.planes * phases * j->channels16 + (int64_t)a->dy.planes * j->columns16;
+        a->x.planes * views(j) * j->channels16 + (int64_t)a->dy.planes * j->columns16;
     const int64_t per_image = (int64_t)j->h.pitch * j->w.pitch * per_position;
     int64_t images = per_image > 0 ? GROUP_BYTES / per_image : v->n;
     images = images < 1 ? 1 : images < v->n ? images : v->n;
@@ -156,7 +212,7 @@ static void plan(struct job *j, struct oct_cpu *cpu, const struct oct_conv_wgrad
     j->lda = (j->length + largest_shift(j) + OCT_TILE_OVERREAD + 63) / 64 * 64;
     if (j->lda / 64 % 2 == 0)
         j->lda += 64; /* rows a power of two apart would share cache sets */
-    j->x_bytes = (size_t)(phases * j->channels16 * j->lda);
+    j->x_bytes = (size_t)(views(j) * j->channels16 * j->lda);
     j->dy_bytes = (size_t)(j->columns16 * j->length);
     plan_blocks(j);
 }
@@ -176,7 +232,7 @@ static size_t place_parts(struct job *j, char *workspace)
     size_t x = take(&used, x_planes * j->x_bytes);
     size_t offset_row = take(&used, (size_t)j->lda);
     size_t dy = take(&used, dy_planes * j->dy_bytes);
-    size_t zero_row = take(&used, (size_t)larger(j->channels, j->columns));
+    size_t zero_row = take(&used, (size_t)larger(j->channels16, j->columns16));
     size_t partial = take(&used, x_planes * dy_planes * (size_t)j->slices * j->partial_bytes);
     size_t total = take(&used, j->group_images < j->args->shape.n ? 2 * j->partial_bytes : 0);
     if (workspace) {
@@ -192,66 +248,123 @@ static size_t place_parts(struct job *j, char *workspace)
 
 /* ---- rewriting the operands ---- */
 
-/* A walk over grid positions. */
-struct cursor {
-    int image, i, k;
+/* A tensor on the grid, and a walk over its positions. */
+struct walk {
+    const int8_t *tensor;
+    int64_t start;             /* element of grid index (0, 0), which may lie outside */
+    int64_t image, row, pixel; /* strides */
+    struct span h, w;
+    int at_image, at_row, at_column;
 };
 
-static struct cursor cursor_at(const struct job *j, int64_t position)
+static void start_walk(const struct job *j, struct walk *walk, int64_t position)
 {
     const int64_t row = position / j->w.pitch;
-    struct cursor c = {
-        (int)(row / j->h.pitch), (int)(row % j->h.pitch), (int)(position % j->w.pitch)};
-    return c;
+    walk->at_image = (int)(row / j->h.pitch);
+    walk->at_row = (int)(row % j->h.pitch);
+    walk->at_column = (int)(position % j->w.pitch);
 }
 
-static void advance(const struct job *j, struct cursor *c)
+static void next_row(const struct job *j, struct walk *walk)
 {
-    if (++c->k < j->w.pitch)
-        return;
-    c->k = 0;
-    if (++c->i < j->h.pitch)
-        return;
-    c->i = 0;
-    c->image++;
+    walk->at_column = 0;
+    if (++walk->at_row == j->h.pitch) {
+        walk->at_row = 0;
+        walk->at_image++;
+    }
 }
 
-/* Item: PACK_POSITIONS positions of one phase of one plane of X, all channels. */
+/* from[] = addresses of the next `count` pixels; halo is the zero row. */
+static void take_pixels(const struct job *j, struct walk *k, int count, const int8_t **from)
+{
+    for (int n = 0; n < count;) {
+        const int row_exists =
+            k->at_image < j->images && k->at_row >= k->h.first && k->at_row < k->h.end;
+        const int inside = row_exists && k->at_column >= k->w.first && k->at_column < k->w.end;
+        const int8_t *pixel = j->zero_row;
+        int end = j->w.pitch;
+        if (inside) {
+            end = k->w.end;
+            pixel = k->tensor + (k->start + k->at_image * k->image + k->at_row * k->row +
+                                    k->at_column * k->pixel);
+        } else if (row_exists && k->at_column < k->w.first) {
+            end = k->w.first;
+        }
+        end = end - k->at_column < count - n ? end : k->at_column + count - n;
+        for (; k->at_column < end; k->at_column++, n++) {
+            from[n] = pixel;
+            pixel += inside ? k->pixel : 0;
+        }
+        if (k->at_column == j->w.pitch)
+            next_row(j, k);
+    }
+}
+
+static struct walk view_of_x(const struct job *j, int view, int plane)
+{
+    const int views_w = axis_views(&j->w);
+    const int64_t channels = j->channels, row = j->w.in * channels, image = j->h.in * row;
+    struct walk walk = {.tensor = plane ? j->args->x.data_lo : j->args->x.data,
+        .image = image,
+        .row = j->h.stride * row,
+        .pixel = j->w.stride * channels,
+        .h = view_span(&j->h, view / views_w),
+        .w = view_span(&j->w, view % views_w)};
+    walk.start = j->first_image * image + (view_origin(&j->h, view / views_w) - j->h.pad) * row +
+                 (view_origin(&j->w, view % views_w) - j->w.pad) * channels;
+    return walk;
+}
+
+static struct walk whole_dy(const struct job *j, int plane)
+{
+    const int64_t pixel = j->columns, row = j->w.out * pixel, image = j->h.out * row;
+    struct walk walk = {.tensor = plane ? j->args->dy.data_lo : j->args->dy.data,
+        .start = j->first_image * image,
+        .image = image,
+        .row = row,
+        .pixel = pixel,
+        .h = {0, j->h.out, 1},
+        .w = {0, j->w.out, 1}};
+    return walk;
+}
+
+/* Item: PACK_POSITIONS positions of one view of one plane of X, all channels. */
 static void pack_x(void *job, int64_t item, int thread)
 {
     const struct job *j = job;
     const int64_t ranges = (j->lda + PACK_POSITIONS - 1) / PACK_POSITIONS;
     const int64_t begin = item % ranges * PACK_POSITIONS;
     const int64_t end = begin + PACK_POSITIONS < j->lda ? begin + PACK_POSITIONS : j->lda;
-    const int64_t phases = (int64_t)j->h.stride * j->w.stride;
-    const int phase = (int)(item / ranges % phases), plane = (int)(item / ranges / phases);
-    const int phase_h = phase / j->w.stride, phase_w = phase % j->w.stride;
-    const struct span h = phase_span(&j->h, phase_h), w = phase_span(&j->w, phase_w);
-    const int8_t *x = plane ? j->args->x.data_lo : j->args->x.data;
-    uint8_t *to = j->x + (size_t)plane * j->x_bytes + phase * j->channels16 * j->lda;
-    struct cursor at = cursor_at(j, begin);
+    const int view = (int)(item / ranges % views(j)), plane = (int)(item / ranges / views(j));
+    uint8_t *to = j->x + (size_t)plane * j->x_bytes + view * j->channels16 * j->lda;
+    struct walk walk = view_of_x(j, view, plane);
 
     (void)thread;
-    if (!h.used || !w.used)
+    if (!walk.h.used || !walk.w.used)
         return;
-    if (h.end == h.first || w.end == w.first) {
-        for (int c = 0; c < j->channels16; c++)
-            memset(to + c * j->lda + begin, j->cpu->tile->flip, (size_t)(end - begin));
-        return;
+    start_walk(j, &walk, begin);
+    for (int64_t position = begin; position < end; position += 64) {
+        const int8_t *from[64];
+        take_pixels(j, &walk, 64, from);
+        j->cpu->conv->transpose64(to + position, j->lda, from, j->channels, j->cpu->tile->flip);
     }
-    for (int64_t position = begin; position < end; position += 16) {
-        const int8_t *from[16];
-        for (int n = 0; n < 16; n++, advance(j, &at)) {
-            int64_t row = at.i * j->h.stride + phase_h - j->h.pad;
-            int64_t column = at.k * j->w.stride + phase_w - j->w.pad;
-            from[n] = j->zero_row;
-            if (at.image < j->images && at.i >= h.first && at.i < h.end && at.k >= w.first &&
-                at.k < w.end)
-                from[n] = x + (((int64_t)(j->first_image + at.image) * j->h.in + row) * j->w.in +
-                                  column) *
-                                  j->channels;
+}
+
+/* 64 pixels of dY to one column block. */
+static void pack_dy_block(
+    const struct job *j, int8_t *to, const int8_t *const from[64], int first, int columns)
+{
+    const int group = j->cpu->tile->group;
+    const int exist = j->columns - first < columns ? j->columns - first : columns;
+    for (int n = 0; n < 64; n += group, to += group * columns) {
+        if (group == 4) {
+            const int8_t *const rows[4] = {
+                from[n] + first, from[n + 1] + first, from[n + 2] + first, from[n + 3] + first};
+            j->cpu->conv->interleave4(to, rows, exist, columns);
+        } else {
+            memcpy(to, from[n] + first, (size_t)exist);
+            memset(to + exist, 0, (size_t)(columns - exist));
         }
-        j->cpu->conv->transpose16(to + position, j->lda, from, j->channels, j->cpu->tile->flip);
     }
 }
 
@@ -259,43 +372,23 @@ static void pack_x(void *job, int64_t item, int thread)
 static void pack_dy(void *job, int64_t item, int thread)
 {
     const struct job *j = job;
-    const int most = j->cpu->tile->max_columns, group = j->cpu->tile->group;
+    const int most = j->cpu->tile->max_columns;
     const int64_t ranges = (j->positions + PACK_POSITIONS - 1) / PACK_POSITIONS;
     const int64_t begin = item % ranges * PACK_POSITIONS;
     const int64_t end =
         begin + PACK_POSITIONS < j->positions ? begin + PACK_POSITIONS : j->positions;
     const int plane = (int)(item / ranges);
-    const int8_t *dy = plane ? j->args->dy.data_lo : j->args->dy.data;
     int8_t *to = j->dy + (size_t)plane * j->dy_bytes;
-    struct cursor at = cursor_at(j, begin);
+    struct walk walk = whole_dy(j, plane);
 
     (void)thread;
-    for (int64_t position = begin; position < end; position += group) {
-        const int8_t *from[4];
-        int exist[4];
-        for (int n = 0; n < group; n++, advance(j, &at)) {
-            exist[n] = at.image < j->images && at.i < j->h.out && at.k < j->w.out;
-            from[n] =
-                exist[n]
-                    ? dy + (((int64_t)(j->first_image + at.image) * j->h.out + at.i) * j->w.out +
-                               at.k) *
-                               j->columns
-                    : j->zero_row;
-        }
+    start_walk(j, &walk, begin);
+    for (int64_t position = begin; position < end; position += 64) {
+        const int8_t *from[64];
+        take_pixels(j, &walk, 64, from);
         for (int first = 0; first < j->columns16; first += most) {
             const int columns = j->columns16 - first < most ? j->columns16 - first : most;
-            const int real = j->columns - first < columns ? j->columns - first : columns;
-            int8_t *out = to + first * j->positions + position * columns;
-            const int8_t *const rows[4] = {from[0] + (exist[0] ? first : 0),
-                group > 1 ? from[1] + (exist[1] ? first : 0) : NULL,
-                group > 1 ? from[2] + (exist[2] ? first : 0) : NULL,
-                group > 1 ? from[3] + (exist[3] ? first : 0) : NULL};
-            if (group == 4) {
-                j->cpu->conv->interleave4(out, rows, real, columns);
-            } else {
-                memcpy(out, rows[0], (size_t)real);
-                memset(out + real, 0, (size_t)(columns - real));
-            }
+            pack_dy_block(j, to + first * j->positions + position * columns, from, first, columns);
         }
     }
 }
@@ -319,11 +412,11 @@ struct region {
     int64_t begin, end; /* positions */
 };
 
-static int64_t tap_shift(const struct job *j, int tap, int *phase)
+static int64_t tap_shift(const struct job *j, int tap, int *view)
 {
-    int r = tap / j->w.taps * j->h.dilation, s = tap % j->w.taps * j->w.dilation;
-    *phase = r % j->h.stride * j->w.stride + s % j->w.stride;
-    return (int64_t)(r / j->h.stride) * j->w.pitch + s / j->w.stride;
+    const int r = tap / j->w.taps, s = tap % j->w.taps;
+    *view = axis_view(&j->h, r) * axis_views(&j->w) + axis_view(&j->w, s);
+    return (int64_t)axis_shift(&j->h, r) * j->w.pitch + axis_shift(&j->w, s);
 }
 
 /* Adds the products of one chunk of positions to all taps of a region, and to the offset row. */
@@ -334,9 +427,9 @@ static void multiply_chunk(const struct job *j, const struct region *v, struct o
     const struct oct_tile *tiles = g->tiles;
     const int tile_count = g->tile_count;
     for (int tap = 0; tap < j->taps; tap++) {
-        int phase;
-        int64_t shift = tap_shift(j, tap, &phase);
-        g->a = x + phase * j->channels16 * j->lda + shift + position;
+        int view;
+        int64_t shift = tap_shift(j, tap, &view);
+        g->a = x + view * j->channels16 * j->lda + shift + position;
         g->acc = partial + ((int64_t)tap * j->channels + v->first_channel) * v->columns;
         j->cpu->tile->gemm(g);
     }
@@ -377,6 +470,9 @@ static void multiply(void *job, int64_t item, int thread)
     struct oct_tile_gemm g = {
         .lda = j->lda, .tiles = scratch->tiles, .run = run, .runs = 1, .columns = v.columns};
 
+    const int64_t visits = larger((int)((v.end - v.begin + CHUNK - 1) / CHUNK), 1);
+    const int64_t chunk = ((v.end - v.begin + visits - 1) / visits + 63) / 64 * 64;
+
     g.tile_count = make_tiles(j, v.first_channel, v.channels, v.columns, scratch->tiles);
     for (int pair = 0; pair < j->args->x.planes * j->args->dy.planes; pair++) {
         const size_t xp = (size_t)(pair / j->args->dy.planes);
@@ -386,8 +482,8 @@ static void multiply(void *job, int64_t item, int thread)
                            v.first_column * j->rows;
         g.init = zeros;
         /* a slice without positions still has to become zero: one visit of depth 0 */
-        for (int64_t p = v.begin; p < v.end || g.init; p += CHUNK) {
-            g.depth = (int)(v.end - p < CHUNK ? v.end - p : CHUNK);
+        for (int64_t p = v.begin; p < v.end || g.init; p += chunk) {
+            g.depth = (int)(v.end - p < chunk ? v.end - p : chunk);
             g.b = j->dy + dp * j->dy_bytes + v.first_column * j->positions + p * v.columns;
             multiply_chunk(j, &v, &g, j->x + xp * j->x_bytes, partial, p);
             g.init = NULL;
@@ -401,15 +497,18 @@ static void write_rows(const struct job *j, const int64_t *total, int64_t first_
     int first_column, int columns)
 {
     const struct oct_operand *x = &j->args->x, *dy = &j->args->dy;
-    const int64_t filter = j->rows - 1;
-    for (int k = 0; k < columns && first_column + k < j->columns; k++) {
-        const float m = x->scale[0] * dy->scale[dy->scale_per_k ? first_column + k : 0];
-        float *out = j->args->dw + (first_column + k) * filter + first_row;
-        for (int i = 0; i < rows; i++) {
-            float f = (float)total[i * columns + k] * m;
-            out[i] = j->args->mode == OCT_ACCUMULATE ? out[i] + f : f;
-        }
-    }
+    float multiplier[OCT_TILE_COLUMNS];
+    struct oct_conv_gradient g = {.rows = rows,
+        .columns = columns,
+        .multiplier = multiplier,
+        .out = j->args->dw + first_column * (j->rows - 1) + first_row,
+        .out_stride = j->rows - 1,
+        .mode = j->args->mode};
+    g.valid = j->columns - first_column < columns ? j->columns - first_column : columns;
+    for (int k = 0; k < columns; k++)
+        multiplier[k] =
+            k < g.valid ? x->scale[0] * dy->scale[dy->scale_per_k ? first_column + k : 0] : 0.0f;
+    j->cpu->conv->write_gradient(&g, total);
 }
 
 /* Item: REDUCE_ROWS rows (tap, c) of one column block, all slices and pairs of planes. */
@@ -423,24 +522,21 @@ static void reduce(void *job, int64_t item, int thread)
     const int64_t first_row = item / j->column_blocks * REDUCE_ROWS;
     const int64_t left = j->rows - 1 - first_row;
     const int rows = (int)(left < REDUCE_ROWS ? left : REDUCE_ROWS);
-    int64_t *scratch = ((struct oct_conv_scratch *)j->cpu->scratch[thread])->total;
-    int64_t *total = scratch;
+    const int one_group = j->group_images >= j->args->shape.n;
+    int64_t *total = one_group ? ((struct oct_conv_scratch *)j->cpu->scratch[thread])->total
+                               : j->total + first_column * j->rows + first_row * columns;
 
-    if (j->group_images < j->args->shape.n)
-        total = j->total + first_column * j->rows + first_row * columns;
-    if (total == scratch || j->first_image == 0)
-        memset(total, 0, (size_t)(rows * columns) * sizeof *total);
-    for (int pair = 0; pair < x_planes * dy_planes; pair++) {
-        const int shift =
-            OCT_PLANE_SHIFT * (x_planes - 1 - pair / dy_planes + dy_planes - 1 - pair % dy_planes);
-        for (int slice = 0; slice < j->slices; slice++) {
-            const int32_t *acc = j->partial +
-                                 (pair * j->slices + slice) * (int64_t)(j->partial_bytes / 4) +
-                                 first_column * j->rows;
-            struct oct_conv_partial part = {
-                acc + first_row * columns, acc + (j->rows - 1) * columns, shift};
-            j->cpu->conv->add_partial(total, &part, rows, columns);
-        }
+    for (int part = 0; part < x_planes * dy_planes * j->slices; part++) {
+        const int pair = part / j->slices;
+        const int32_t *acc =
+            j->partial + part * (int64_t)(j->partial_bytes / 4) + first_column * j->rows;
+        const struct oct_conv_partial p = {.acc = acc + first_row * columns,
+            .offset = acc + (j->rows - 1) * columns,
+            .rows = rows,
+            .columns = columns,
+            .shift = OCT_PLANE_SHIFT *
+                     (x_planes - 1 - pair / dy_planes + dy_planes - 1 - pair % dy_planes)};
+        j->cpu->conv->add_partial(total, &p, part == 0 && j->first_image == 0);
     }
     if (j->last)
         write_rows(j, total, first_row, rows, first_column, columns);
@@ -452,10 +548,10 @@ void oct_wgrad_run(struct oct_cpu *cpu, const struct oct_conv_wgrad_args *a)
     plan(&j, cpu, a);
     place_parts(&j, a->workspace);
     memset(j.offset_row, cpu->tile->flip, (size_t)j.lda);
-    memset(j.zero_row, 0, (size_t)larger(j.channels, j.columns));
+    memset(j.zero_row, 0, (size_t)larger(j.channels16, j.columns16));
 
-    const int64_t x_items = (int64_t)a->x.planes * j.h.stride * j.w.stride *
-                            ((j.lda + PACK_POSITIONS - 1) / PACK_POSITIONS);
+    const int64_t x_items =
+        a->x.planes * views(&j) * ((j.lda + PACK_POSITIONS - 1) / PACK_POSITIONS);
     const int64_t row_blocks = (j.rows - 1 + REDUCE_ROWS - 1) / REDUCE_ROWS;
     for (; j.first_image < a->shape.n; j.first_image += j.group_images) {
         const int left = a->shape.n - j.first_image;

@@ -88,21 +88,30 @@ static void pack_column_fprop(const struct job *j, int first, int columns, int r
     }
 }
 
-/* init[j] = -flip * (sum of the column's weights), 0 for kernels that read signed codes. */
-static void pack_init(const struct job *j, int plane, int first, int columns)
+/* init[j] = -flip * (sum of the column's weights), 0 for kernels that read signed codes: minus what
+ * the kernel itself makes of a row of code 0. */
+static void pack_init(
+    const struct job *j, int plane, int first, int columns, struct oct_conv_scratch *scratch)
 {
+    static const int32_t zeros[OCT_TILE_COLUMNS] = {0}, run[1] = {0};
+    static const struct oct_tile row = {0, 1};
     const struct oct_sweep *v = &j->sweep;
-    const int group = j->cpu->tile->group;
-    const int8_t *b = j->out[plane] + v->packed + (int64_t)first * v->runs * v->depth;
-    int32_t *init =
-        (int32_t *)(void *)(j->out[plane] + v->packed + oct_sweep_matrix_bytes(v)) + first;
-    int32_t sum[OCT_TILE_COLUMNS] = {0};
-    for (int64_t d = 0; d < (int64_t)v->runs * v->depth / group; d++) {
-        for (int i = 0; i < columns * group; i++)
-            sum[i / group] += *b++;
-    }
+    int8_t *pack = j->out[plane] + v->packed;
+    int32_t *init = (int32_t *)(void *)(pack + oct_sweep_matrix_bytes(v)) + first;
+    const struct oct_tile_gemm g = {.a = scratch->panel,
+        .tiles = &row,
+        .tile_count = 1,
+        .run = run,
+        .runs = 1,
+        .depth = v->runs * v->depth,
+        .b = pack + (int64_t)first * v->runs * v->depth,
+        .columns = columns,
+        .init = zeros,
+        .acc = scratch->acc};
+    memset(scratch->panel, j->cpu->tile->flip, (size_t)g.depth);
+    j->cpu->tile->gemm(&g);
     for (int i = 0; i < columns; i++)
-        init[i] = (int32_t)(0u - (uint32_t)j->cpu->tile->flip * (uint32_t)sum[i]);
+        init[i] = (int32_t)(0u - (uint32_t)scratch->acc[i]);
 }
 
 static void pack_columns(void *job, int64_t item, int thread)
@@ -112,7 +121,6 @@ static void pack_columns(void *job, int64_t item, int thread)
     const int first = (int)item * j->cpu->tile->max_columns;
     const int rest = oct_sweep_columns16(v) - first;
     const int columns = rest < j->cpu->tile->max_columns ? rest : j->cpu->tile->max_columns;
-    (void)thread;
     for (int run = 0; run < v->runs; run++) {
         for (int d = 0; j->dgrad && d < v->depth; d += j->cpu->tile->group)
             pack_depth_dgrad(j, first, columns, run, d);
@@ -120,7 +128,7 @@ static void pack_columns(void *job, int64_t item, int thread)
             pack_column_fprop(j, first, columns, run, i);
     }
     for (int plane = 0; plane < j->args->planes; plane++)
-        pack_init(j, plane, first, columns);
+        pack_init(j, plane, first, columns, j->cpu->scratch[thread]);
 }
 
 void oct_pack_run(struct oct_cpu *cpu, const struct oct_weight_pack_args *a)

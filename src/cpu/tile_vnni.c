@@ -21,10 +21,11 @@ static int available(void)
 #define DOT(acc, a, b) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
 
 /* Up to 24 accumulators by name: an array would live in memory. X(index) for all of them. */
+#define ACC_8(X, a, b, c, d, e, f, g, h) X(a) X(b) X(c) X(d) X(e) X(f) X(g) X(h)
 #define ALL_ACC(X)                                                                                 \
-    X(0)                                                                                           \
-    X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17)   \
-        X(18) X(19) X(20) X(21) X(22) X(23)
+    ACC_8(X, 0, 1, 2, 3, 4, 5, 6, 7)                                                               \
+    ACC_8(X, 8, 9, 10, 11, 12, 13, 14, 15)                                                         \
+    ACC_8(X, 16, 17, 18, 19, 20, 21, 22, 23)
 
 /* In assembly, or GCC 12 loads the registers of B again for every row. */
 INLINE __m512i load_b(const int8_t *at)

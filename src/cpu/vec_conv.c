@@ -1,6 +1,7 @@
 #include "cpu/vec_conv.h"
 
 #include <immintrin.h>
+#include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define JOIN_(a, b) a##b
@@ -65,10 +66,79 @@ INLINE void finish(const struct oct_conv_epilogue *e, const void *acc, int wide)
         finish_groups(e, acc, wide, OCT_F32, OCT_ACCUMULATE, 0);
 }
 
+#ifdef __AVX512BW__
+/* The conversion of numeric.h, still in the high halves of the lanes. */
+INLINE __m512i bf16_high(__m512 f)
+{
+    const __m512i u = _mm512_castps_si512(f), one = _mm512_set1_epi32(1);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    __mmask16 nan = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
+    return _mm512_mask_or_epi32(rounded, nan, u, _mm512_set1_epi32(0x400000));
+}
+
+INLINE __m512 bf16_load(const uint16_t *x)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)x));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+/* bf16 without bias, 32 (or 16) columns at a time: the output of nearly every layer. */
+INLINE void finish_bf16(
+    const struct oct_conv_epilogue *e, const int32_t *acc, int first, int wide, int accumulate)
+{
+    const __m512 m0 = _mm512_loadu_ps(e->multiplier + first);
+    const __m512 m1 = wide ? _mm512_loadu_ps(e->multiplier + first + 16) : m0;
+    const __m512i high_halves = _mm512_add_epi16(_mm512_set1_epi32(0x00030001),
+        _mm512_mullo_epi32(_mm512_set1_epi32(0x00040004),
+            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+    uint16_t *out = (uint16_t *)e->out + first;
+    acc += first;
+    for (int i = 0; i < e->rows; i++, acc += e->acc_stride, out += e->out_stride) {
+        __m512 f0 = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(acc)), m0), f1 = f0;
+        if (wide)
+            f1 = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(acc + 16)), m1);
+        if (accumulate) {
+            f0 = _mm512_add_ps(bf16_load(out), f0);
+            f1 = wide ? _mm512_add_ps(bf16_load(out + 16), f1) : f0;
+        }
+        __m512i packed = _mm512_permutex2var_epi16(
+            bf16_high(f0), high_halves, wide ? bf16_high(f1) : bf16_high(f0));
+        if (wide)
+            _mm512_storeu_si512(out, packed);
+        else
+            _mm256_storeu_si256((__m256i *)(void *)out, _mm512_castsi512_si256(packed));
+    }
+}
+
+static void finish32(const struct oct_conv_epilogue *e, const int32_t *acc)
+{
+    int first = 0;
+    if (e->bias || e->dtype != OCT_BF16) {
+        finish(e, acc, 0);
+        return;
+    }
+    for (; first + 16 <= e->columns;) {
+        const int wide = first + 32 <= e->columns, add = e->mode == OCT_ACCUMULATE;
+        if (wide && add)
+            finish_bf16(e, acc, first, 1, 1);
+        else if (wide)
+            finish_bf16(e, acc, first, 1, 0);
+        else if (add)
+            finish_bf16(e, acc, first, 0, 1);
+        else
+            finish_bf16(e, acc, first, 0, 0);
+        first += wide ? 32 : 16;
+    }
+    if (first < e->columns)
+        finish_columns(e, acc, 0, first, e->columns - first, OCT_BF16, e->mode, 0);
+}
+#else
 static void finish32(const struct oct_conv_epilogue *e, const int32_t *acc)
 {
     finish(e, acc, 0);
 }
+#endif
 
 static void finish64(const struct oct_conv_epilogue *e, const int64_t *acc)
 {
@@ -172,13 +242,61 @@ static void add_plane(int64_t *total, const int32_t *acc, int64_t n, int shift, 
         total[i] = (first ? 0 : total[i]) + acc[i] * factor;
 }
 
-static void add_partial(int64_t *total, const struct oct_conv_partial *p, int rows, int columns)
+INLINE void add_partial_rows(int64_t *total, const struct oct_conv_partial *p, int clear)
 {
     const int64_t factor = (int64_t)1 << p->shift;
-    for (int i = 0; i < rows; i++) {
-        const int32_t *acc = p->acc + (int64_t)i * columns;
-        for (int k = 0; k < columns; k++)
-            total[i * columns + k] += (int32_t)((uint32_t)acc[k] - (uint32_t)p->offset[k]) * factor;
+    for (int i = 0; i < p->rows; i++, total += p->columns) {
+        const int32_t *acc = p->acc + (int64_t)i * p->columns;
+        for (int k = 0; k < p->columns; k++)
+            total[k] = (clear ? 0 : total[k]) +
+                       (int32_t)((uint32_t)acc[k] - (uint32_t)p->offset[k]) * factor;
+    }
+}
+
+static void add_partial(int64_t *total, const struct oct_conv_partial *p, int clear)
+{
+    if (clear)
+        add_partial_rows(total, p, 1);
+    else
+        add_partial_rows(total, p, 0);
+}
+
+/* Four columns: their 16 rows become 16 neighbouring floats of each. */
+INLINE void write_columns(const struct oct_conv_gradient *g, const float f[16][64], int k, int rows)
+{
+    for (int i = 0; i < rows; i += 4) {
+        __m128 a = _mm_loadu_ps(&f[i][k]), b = _mm_loadu_ps(&f[i + 1][k]);
+        __m128 c = _mm_loadu_ps(&f[i + 2][k]), d = _mm_loadu_ps(&f[i + 3][k]);
+        float *out = g->out + k * g->out_stride + i;
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        if (g->mode == OCT_ACCUMULATE) {
+            a = _mm_add_ps(_mm_loadu_ps(out), a);
+            b = _mm_add_ps(_mm_loadu_ps(out + g->out_stride), b);
+            c = _mm_add_ps(_mm_loadu_ps(out + 2 * g->out_stride), c);
+            d = _mm_add_ps(_mm_loadu_ps(out + 3 * g->out_stride), d);
+        }
+        _mm_storeu_ps(out, a);
+        _mm_storeu_ps(out + g->out_stride, b);
+        _mm_storeu_ps(out + 2 * g->out_stride, c);
+        _mm_storeu_ps(out + 3 * g->out_stride, d);
+    }
+}
+
+static void write_gradient(const struct oct_conv_gradient *g, const int64_t *total)
+{
+    float f[16][64];
+    int k = 0;
+    for (int i = 0; i < g->rows; i++) {
+        for (int j = 0; j < g->columns; j++)
+            f[i][j] = (float)total[(int64_t)i * g->columns + j] * g->multiplier[j];
+    }
+    for (; k + 4 <= g->valid && g->rows == 16; k += 4)
+        write_columns(g, f, k, 16);
+    for (; k < g->valid; k++) {
+        for (int i = 0; i < g->rows; i++) {
+            float *out = g->out + k * g->out_stride + i;
+            *out = g->mode == OCT_ACCUMULATE ? *out + f[i][k] : f[i][k];
+        }
     }
 }
 
@@ -191,9 +309,46 @@ static void flip_copy(uint8_t *to, const int8_t *from, int64_t bytes, int flip)
         to[i] = (uint8_t)from[i] ^ mask;
 }
 
-/* 16 pixels x 16 channels: four rounds of interleaving the first half of the rows with the second
- * half transpose a 16 x 16 matrix of bytes. */
-INLINE void transpose_block(uint8_t *to, int64_t pitch, __m128i row[16], __m128i mask)
+/* 16 x 16 bytes are transposed by four rounds of interleaving the first half of the rows with the
+ * second half. AVX512 does four such blocks side by side: lane l of row i is pixel 16 l + i. */
+#ifdef __AVX512BW__
+INLINE __m512i load_lanes(const int8_t *const from[64], int i, int c, __mmask16 mask)
+{
+    __m512i row = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(mask, from[i] + c));
+    row = _mm512_inserti32x4(row, _mm_maskz_loadu_epi8(mask, from[i + 16] + c), 1);
+    row = _mm512_inserti32x4(row, _mm_maskz_loadu_epi8(mask, from[i + 32] + c), 2);
+    return _mm512_inserti32x4(row, _mm_maskz_loadu_epi8(mask, from[i + 48] + c), 3);
+}
+
+static void transpose64(
+    uint8_t *to, int64_t pitch, const int8_t *const from[64], int channels, int flip)
+{
+    const __m512i xor = _mm512_set1_epi8((char)flip);
+    for (int c = 0; c < channels; c += 16, to += 16 * pitch) {
+        const int left = channels - c;
+        const __mmask16 mask = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
+        __m512i row[16], next[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            row[i] = load_lanes(from, i, c, mask);
+#pragma GCC unroll 4
+        for (int round = 0; round < 4; round++) {
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) {
+                next[2 * i] = _mm512_unpacklo_epi8(row[i], row[i + 8]);
+                next[2 * i + 1] = _mm512_unpackhi_epi8(row[i], row[i + 8]);
+            }
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                row[i] = next[i];
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            _mm512_storeu_si512(to + i * pitch, _mm512_xor_si512(row[i], xor));
+    }
+}
+#else
+INLINE void transpose16(uint8_t *to, int64_t pitch, __m128i row[16], int flip)
 {
     for (int round = 0; round < 4; round++) {
         __m128i next[16];
@@ -205,29 +360,27 @@ INLINE void transpose_block(uint8_t *to, int64_t pitch, __m128i row[16], __m128i
             row[i] = next[i];
     }
     for (int i = 0; i < 16; i++)
-        _mm_storeu_si128((__m128i *)(void *)(to + i * pitch), _mm_xor_si128(row[i], mask));
+        _mm_storeu_si128(
+            (__m128i *)(void *)(to + i * pitch), _mm_xor_si128(row[i], _mm_set1_epi8((char)flip)));
 }
 
-static void transpose16(
-    uint8_t *to, int64_t pitch, const int8_t *const from[16], int channels, int flip)
+static void transpose64(
+    uint8_t *to, int64_t pitch, const int8_t *const from[64], int channels, int flip)
 {
-    const __m128i mask = _mm_set1_epi8((char)flip);
-    __m128i row[16];
-    int c = 0;
-    for (; c + 16 <= channels; c += 16) {
-        for (int i = 0; i < 16; i++)
-            row[i] = _mm_loadu_si128((const __m128i *)(const void *)(from[i] + c));
-        transpose_block(to + c * pitch, pitch, row, mask);
-    }
-    if (c < channels) {
-        for (int i = 0; i < 16; i++) {
-            row[i] = _mm_setzero_si128();
-            for (int j = c; j < channels; j++)
-                ((char *)&row[i])[j - c] = from[i][j];
+    for (int c = 0; c < channels; c += 16, to += 16 * pitch) {
+        const int count = channels - c < 16 ? channels - c : 16;
+        for (int lane = 0; lane < 64; lane += 16) {
+            __m128i row[16];
+            for (int i = 0; i < 16; i++) {
+                int8_t pixel[16] = {0};
+                memcpy(pixel, from[lane + i] + c, (size_t)count);
+                memcpy(&row[i], pixel, sizeof pixel);
+            }
+            transpose16(to + lane, pitch, row, flip);
         }
-        transpose_block(to + c * pitch, pitch, row, mask);
     }
 }
+#endif
 
 static void interleave4(int8_t *to, const int8_t *const from[4], int columns, int columns_out)
 {
@@ -271,8 +424,9 @@ const struct oct_vec_conv JOIN(oct_vec_conv_, OCT_VEC) = {
     .stats64 = stats64,
     .add_plane = add_plane,
     .add_partial = add_partial,
+    .write_gradient = write_gradient,
     .flip_copy = flip_copy,
-    .transpose16 = transpose16,
+    .transpose64 = transpose64,
     .interleave4 = interleave4,
     .quantise = quantise,
 };

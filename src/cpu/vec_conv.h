@@ -25,12 +25,21 @@ struct oct_conv_epilogue {
     enum oct_write mode;
 };
 
-/* One of the sums that make up a weight gradient. `offset` is what every row of acc carries too
- * much (see tile.h, flip). */
+/* One of the integer sums that make up a weight gradient: rows of acc, from each of which `offset`
+ * is taken (see tile.h, flip), times 2^shift. */
 struct oct_conv_partial {
     const int32_t *acc;    /* [rows][columns], exact modulo 2^32 */
     const int32_t *offset; /* [columns] */
-    int shift;
+    int rows, columns, shift;
+};
+
+/* out[k * out_stride + i] (+)= fl(f32(total[i][k]) * multiplier[k]), k < valid. */
+struct oct_conv_gradient {
+    int rows, columns, valid;
+    const float *multiplier; /* [columns] */
+    float *out;
+    int64_t out_stride;
+    enum oct_write mode;
 };
 
 struct oct_vec_conv {
@@ -42,15 +51,16 @@ struct oct_vec_conv {
         int acc_stride);
     /* total[i] (+)= acc[i] * 2^shift */
     void (*add_plane)(int64_t *total, const int32_t *acc, int64_t n, int shift, int first);
-    /* total[i][k] += (int32)(acc[i][k] - offset[k]) * 2^shift */
-    void (*add_partial)(
-        int64_t *total, const struct oct_conv_partial *partial, int rows, int columns);
+    /* total[rows][columns] = (clear ? 0 : total) + partial */
+    void (*add_partial)(int64_t *total, const struct oct_conv_partial *, int clear);
+    /* rows is at most 16 */
+    void (*write_gradient)(const struct oct_conv_gradient *, const int64_t *total);
     /* to[i] = from[i] ^ flip */
     void (*flip_copy)(uint8_t *to, const int8_t *from, int64_t bytes, int flip);
-    /* to[c * pitch + i] = from[i][c] ^ flip for 16 pixels, c < channels; whole groups of 16 rows
+    /* to[c * pitch + i] = from[i][c] ^ flip for 64 pixels, c < channels; whole groups of 16 rows
      * of `to` are written. */
-    void (*transpose16)(
-        uint8_t *to, int64_t pitch, const int8_t *const from[16], int channels, int flip);
+    void (*transpose64)(
+        uint8_t *to, int64_t pitch, const int8_t *const from[64], int channels, int flip);
     /* to[j * 4 + i] = from[i][j] for 4 rows, j < columns; zero from there to columns_out, a
      * multiple of 16. */
     void (*interleave4)(int8_t *to, const int8_t *const from[4], int columns, int columns_out);
