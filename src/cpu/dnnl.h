@@ -5,10 +5,10 @@
  * Activations stay NHWC. Weights are read in the layout that oneDNN's kernel prefers, which
  * weight_pack writes and which does not depend on the batch size.
  *
- * A *_check call builds and keeps everything its product needs and reports the bytes of workspace;
- * the product itself then only looks the plan up. A plan belongs to (op, shape, dtypes, mode,
- * whether there is a bias): pass check a non-NULL bias where the call will have one. The workspace
- * depends on the number of threads; the bits do not. */
+ * A *_check call builds and keeps everything its product needs, for both write modes, and reports
+ * the bytes of workspace; the product itself then only looks the plan up. A plan belongs to (op,
+ * shape, dtypes, whether there is a bias): pass check a non-NULL bias where the call will have one.
+ * The workspace depends on the number of threads; the bits do not. */
 #ifndef OCT_CPU_DNNL_H
 #define OCT_CPU_DNNL_H
 

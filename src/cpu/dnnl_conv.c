@@ -287,13 +287,13 @@ static struct oct_dnnl_key fprop_key(const struct oct_conv_fprop_args *args)
         .bias = args->bias != NULL};
 }
 
-static struct oct_dnnl_key dgrad_key(const struct oct_conv_dgrad_args *args)
+static struct oct_dnnl_key dgrad_key(const struct oct_conv_dgrad_args *args, enum oct_write mode)
 {
     return (struct oct_dnnl_key){.op = OCT_DNNL_DGRAD,
         .shape = args->shape,
         .in_dtype = (int)args->dy.dtype,
         .out_dtype = (int)args->dx_dtype,
-        .mode = (int)args->mode};
+        .mode = (int)mode};
 }
 
 enum oct_status oct_dnnl_conv_fprop_check(
@@ -330,20 +330,24 @@ enum oct_status oct_dnnl_conv_fprop(struct oct_cpu *cpu, const struct oct_conv_f
 enum oct_status oct_dnnl_conv_dgrad_check(
     struct oct_cpu *cpu, const struct oct_conv_dgrad_args *args, size_t *workspace)
 {
-    struct oct_dnnl_key key = dgrad_key(args);
-    struct oct_dnnl_plan *plan = NULL;
+    size_t bytes = 0;
 
     OCT_TRY(oct_dnnl_check_shape(&args->shape, "conv_dgrad"));
     OCT_TRY(oct_dnnl_check_operands(&args->dy, &args->w, "conv_dgrad"));
     OCT_TRY(check_output(args->dx_dtype, "conv_dgrad"));
-    OCT_TRY(oct_dnnl_plan_for(oct_dnnl_of(cpu), &key, build, &plan));
-    *workspace = plan->workspace;
+    for (int mode = OCT_OVERWRITE; mode <= OCT_ACCUMULATE; mode++) {
+        struct oct_dnnl_key key = dgrad_key(args, (enum oct_write)mode);
+        struct oct_dnnl_plan *plan = NULL;
+        OCT_TRY(oct_dnnl_plan_for(oct_dnnl_of(cpu), &key, build, &plan));
+        bytes = plan->workspace > bytes ? plan->workspace : bytes;
+    }
+    *workspace = bytes;
     return OCT_OK;
 }
 
 enum oct_status oct_dnnl_conv_dgrad(struct oct_cpu *cpu, const struct oct_conv_dgrad_args *args)
 {
-    struct oct_dnnl_key key = dgrad_key(args);
+    struct oct_dnnl_key key = dgrad_key(args, args->mode);
     struct oct_dnnl_plan *plan = NULL;
     char *const buffers[OCT_DNNL_SHARED] = {[OCT_DNNL_SRC] = (char *)args->dy.data,
         [OCT_DNNL_SECOND] = (char *)args->w.data,

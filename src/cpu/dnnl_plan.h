@@ -20,11 +20,12 @@ enum oct_dnnl_buffer {
     OCT_DNNL_SHARED,  /* number of buffers above */
     OCT_DNNL_TMP0 = OCT_DNNL_SHARED,
     OCT_DNNL_TMP1,
+    OCT_DNNL_TMP2,
     OCT_DNNL_SCRATCHPAD,
     OCT_DNNL_BUFFERS
 };
 
-enum { OCT_DNNL_MAX_ARGS = 5, OCT_DNNL_MAX_STEPS = 3, OCT_DNNL_MAX_KINDS = 6 };
+enum { OCT_DNNL_MAX_ARGS = 5, OCT_DNNL_MAX_STEPS = 4, OCT_DNNL_MAX_KINDS = 6 };
 
 struct oct_dnnl_step {
     dnnl_primitive_t primitive;
@@ -182,7 +183,7 @@ size_t oct_dnnl_part_offset(const dnnl_memory_desc_t *whole, int64_t first, size
 enum oct_status oct_dnnl_add_step(struct oct_dnnl *d, struct oct_dnnl_phase *phase, int kind,
     dnnl_primitive_desc_t desc, const struct oct_dnnl_bind *binds, int count);
 enum oct_status oct_dnnl_add_items(struct oct_dnnl_phase *phase, int items);
-/* Room for `bytes` in each thread's buffer TMP0 or TMP1. */
+/* Room for `bytes` in each thread's TMP buffer. */
 void oct_dnnl_need_tmp(struct oct_dnnl_phase *phase, enum oct_dnnl_buffer buffer, size_t bytes);
 
 /* Runs all phases. shared[OCT_DNNL_SHARED]: the call's pointers, PARTIAL is set from workspace. */
