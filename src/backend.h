@@ -303,18 +303,20 @@ struct oct_bn_bwd_apply_args {
 
 /* Pooling over NHWC; a window with no pixel of the input in it is refused (plan time:
  * oct_conv_windows_meet_input). Max: padding never wins; codes and floats keep their value.
- * Average: padding counts as zeros; sum over the window in (r, s) order, codes as integers, floats
- * in f32, then y = fl(f32(sum) * fl(scale / window)), scale = 1 for floats, window = R S. */
+ * Average: padding counts as zeros; sum over the window in (r, s) order in f32 (of codes exact, and
+ * OCT_POOL_CODES of them at most), then y = fl(sum * fl(scale / window)), scale = 1 for floats,
+ * window = R S. */
+enum { OCT_POOL_TAPS = 128, OCT_POOL_CODES = (1 << 24) / OCT_CODE_MAX };
 struct oct_pool_args {
     struct oct_conv_shape shape;             /* k = c, groups = c; r, s window */
     int average;                             /* 0: max; 1: average, padding counted */
     const void *x;
     enum oct_dtype x_dtype;
     const float *x_scale;                    /* s8 average only, f32[1] */
-    void *y;                                 /* max: x_dtype; average: f32, or bf16 from bf16 */
+    void *y;                                 /* max: x_dtype; average: f32, or bf16 from floats */
     enum oct_dtype y_dtype;
     uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
-                                              * R S <= 256; or NULL */
+                                              * R S <= OCT_POOL_TAPS; or NULL */
 };
 
 /* dx[h,w] gathers its windows in (p, q) order in f32: the sum of dy whose winner is this pixel, or

@@ -44,9 +44,6 @@ static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
     return (struct oct_cpu *)backend;
 }
 
-/* Fill in the table's entries of one family of ops. */
-void oct_cpu_norm_install(oct_backend *backend);
-
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
 void oct_cpu_close(oct_backend *backend);
 
@@ -54,7 +51,7 @@ void oct_cpu_close(oct_backend *backend);
 int64_t oct_cpu_allocations(const oct_backend *backend);
 
 /* The parts oct_cpu_open is made of. conv: products, `isa` NULL for the best available, sets `tile`
- * and isa_name. */
+ * and isa_name. *_install fill in the table's entries of one family of ops. */
 enum oct_status oct_cpu_conv_open(struct oct_cpu *cpu, const char *isa);
 void oct_cpu_conv_close(struct oct_cpu *cpu);
 void oct_cpu_conv_install(oct_backend *table);

@@ -92,16 +92,19 @@ static enum oct_status pool(oct_backend *backend, const struct oct_pool_args *a)
 {
     const struct oct_conv_shape *v = &a->shape;
     OCT_TRY(check_pool("pool", v));
-    if (!a->average && a->winner && v->r * v->s > 256)
+    if (!a->average && v->r * v->s > OCT_POOL_TAPS)
+        return oct_fail(
+            OCT_UNSUPPORTED, "max pool window %dx%d: at most %d taps", v->r, v->s, OCT_POOL_TAPS);
+    if (a->average && a->x_dtype == OCT_S8 && v->r * v->s > OCT_POOL_CODES)
+        return oct_fail(OCT_UNSUPPORTED, "average pool window %dx%d: at most %d codes", v->r, v->s,
+            OCT_POOL_CODES);
+    int kept = a->y_dtype == a->x_dtype && (a->x_dtype == OCT_S8 || is_float(a->x_dtype));
+    int averaged = a->y_dtype == OCT_F32 ? a->x_dtype == OCT_S8 || is_float(a->x_dtype)
+                                         : a->y_dtype == OCT_BF16 && is_float(a->x_dtype);
+    if (a->average ? !averaged : !kept)
         return oct_fail(OCT_UNSUPPORTED,
-            "max pool window %dx%d: the winner of more than 256 taps does not fit a byte", v->r,
-            v->s);
-    int fits = a->average ? a->y_dtype == OCT_F32 || (a->x_dtype == OCT_BF16 && a->y_dtype == OCT_BF16)
-                          : a->y_dtype == a->x_dtype;
-    if (!fits || (a->x_dtype != OCT_S8 && !is_float(a->x_dtype)))
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s pool from %s to %s: max keeps the type, average gives "
-            "f32 (or bf16 from bf16)",
+            "%s pool from %s to %s: max keeps s8, bf16 or f32; average gives f32, or bf16 from "
+            "floats",
             a->average ? "average" : "max", oct_dtype_name(a->x_dtype), oct_dtype_name(a->y_dtype));
     run(backend, (int64_t)v->n * oct_conv_p(v), oct_cpu_of(backend)->ops->pool, a);
     return OCT_OK;

@@ -85,6 +85,10 @@ V_INLINE vm vf_gt(vf a, vf b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
 }
+V_INLINE vm vf_eq(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
 V_INLINE vm vf_not_finite(vf a)
 {
     return _mm512_fpclass_ps_mask(a, 0x99); /* quiet NaN, +Inf, -Inf, signalling NaN */
@@ -93,6 +97,11 @@ V_INLINE vm vf_not_finite(vf a)
 V_INLINE vf vf_keep(vm mask, vf a)
 {
     return _mm512_maskz_mov_ps(mask, a);
+}
+/* a where mask, else b. */
+V_INLINE vf vf_select(vm mask, vf a, vf b)
+{
+    return _mm512_mask_mov_ps(b, mask, a);
 }
 /* Codes of v, nearest; vi_store_s8 completes the clamp from below: what does not fit an int32
  * becomes INT32_MIN, saturates to -128 in the packs and is raised to -127 there. */
@@ -275,6 +284,12 @@ V_INLINE vm vf_gt(vf a, vf b)
     V_EACH r.v[l] = -(a.v[l] > b.v[l]);
     return r;
 }
+V_INLINE vm vf_eq(vf a, vf b)
+{
+    vm r;
+    V_EACH r.v[l] = -(a.v[l] == b.v[l]);
+    return r;
+}
 V_INLINE vm vf_not_finite(vf a)
 {
     vm r;
@@ -285,6 +300,11 @@ V_INLINE vf vf_keep(vm mask, vf a)
 {
     V_EACH a.v[l] = oct_f32_of_bits(oct_bits_of_f32(a.v[l]) & (uint32_t)mask.v[l]);
     return a;
+}
+V_INLINE vf vf_select(vm mask, vf a, vf b)
+{
+    V_EACH b.v[l] = mask.v[l] ? a.v[l] : b.v[l];
+    return b;
 }
 V_INLINE vi vi_codes(vf v, vf bound)
 {

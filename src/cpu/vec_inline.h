@@ -1,20 +1,12 @@
-/* Helpers of vec_*.c: names per instruction set, loads and stores by element type. A function
- * that takes `dtype` is inlined with a constant, so that each type gets its own loop. */
+/* Helpers of loops that compilers vectorise well by themselves; vec16.h serves the others. A
+ * function that takes `dtype` is inlined with a constant, so that each type gets its own loop. */
 #ifndef OCT_VEC_INLINE_H
 #define OCT_VEC_INLINE_H
 
-#include "base/numeric.h"
-#include "base/tensor.h"
-
-/* OCT_VEC_NAME(f) is f_base or f_avx512. */
-#define OCT_VEC_JOIN_(name, isa) name##_##isa
-#define OCT_VEC_JOIN(name, isa) OCT_VEC_JOIN_(name, isa)
-#define OCT_VEC_NAME(name) OCT_VEC_JOIN(name, OCT_VEC)
-
-#define OCT_INLINE static inline __attribute__((always_inline))
+#include "cpu/vec16.h"
 
 /* Element i of an f32, bf16 or s8 tensor as a float. */
-OCT_INLINE float oct_load(const void *x, enum oct_dtype dtype, int64_t i)
+V_INLINE float oct_load(const void *x, enum oct_dtype dtype, int64_t i)
 {
     if (dtype == OCT_S8)
         return (float)((const int8_t *)x)[i];
@@ -22,7 +14,7 @@ OCT_INLINE float oct_load(const void *x, enum oct_dtype dtype, int64_t i)
 }
 
 /* Element i of an f32 or bf16 tensor becomes round(value). */
-OCT_INLINE void oct_store(void *x, enum oct_dtype dtype, int64_t i, float value)
+V_INLINE void oct_store(void *x, enum oct_dtype dtype, int64_t i, float value)
 {
     if (dtype == OCT_BF16)
         ((uint16_t *)x)[i] = oct_bf16_from_f32(value);
@@ -31,7 +23,7 @@ OCT_INLINE void oct_store(void *x, enum oct_dtype dtype, int64_t i, float value)
 }
 
 /* |x| as an integer that orders like it; NaN above Inf. */
-OCT_INLINE int32_t oct_magnitude(float x)
+V_INLINE int32_t oct_magnitude(float x)
 {
     return (int32_t)(oct_bits_of_f32(x) & 0x7fffffffu);
 }
@@ -40,12 +32,12 @@ OCT_INLINE int32_t oct_magnitude(float x)
 #define OCT_MIN_NORMAL_BITS 0x00800000
 
 /* The float of a magnitude; subnormals are zero. */
-OCT_INLINE float oct_float_of_magnitude(int32_t magnitude)
+V_INLINE float oct_float_of_magnitude(int32_t magnitude)
 {
     return magnitude < OCT_MIN_NORMAL_BITS ? 0.0f : oct_f32_of_bits((uint32_t)magnitude);
 }
 
-OCT_INLINE void oct_raise(uint32_t *flag)
+V_INLINE void oct_raise(uint32_t *flag)
 {
     if (flag)
         __atomic_fetch_or(flag, 1u, __ATOMIC_RELAXED);

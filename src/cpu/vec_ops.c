@@ -17,7 +17,7 @@ struct run {
     int32_t clipped, not_finite;
 };
 
-OCT_INLINE void quantise_run(
+V_INLINE void quantise_run(
     struct run *run, enum oct_dtype dtype, enum oct_rounding rounding, int planes)
 {
     uint32_t words[BLOCK / 4 + 1];
@@ -47,7 +47,7 @@ OCT_INLINE void quantise_run(
     run->not_finite |= magnitude >= OCT_INF_BITS;
 }
 
-OCT_INLINE void quantise_as(struct run *run, enum oct_dtype dtype, enum oct_rounding rounding)
+V_INLINE void quantise_as(struct run *run, enum oct_dtype dtype, enum oct_rounding rounding)
 {
     if (run->q_lo)
         quantise_run(run, dtype, rounding, 2);
@@ -117,7 +117,7 @@ static void quantise(void *arg, int64_t item, int thread)
         __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
 }
 
-OCT_INLINE void image_rows(
+V_INLINE void image_rows(
     const struct oct_image_args *a, enum oct_dtype dtype, int in, int out, int64_t from, int64_t to)
 {
     float slope[4], offset[4];
@@ -154,7 +154,7 @@ static void image(void *arg, int64_t item, int thread)
 }
 
 /* d_j = fl(x_j - max), e_j = exp(d_j) of up to LOSS_BLOCK classes from j0 on. */
-OCT_INLINE int exponentials(const float *x, float max, int j0, int k, float *d, float *e)
+V_INLINE int exponentials(const float *x, float max, int j0, int k, float *d, float *e)
 {
     int n = k - j0 < LOSS_BLOCK ? k - j0 : LOSS_BLOCK;
     for (int l = 0; l < n; l++) {
@@ -225,7 +225,7 @@ static void raise_amax(float *amax, int32_t magnitude)
         continue;
 }
 
-OCT_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int nesterov)
+V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int nesterov)
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
     const float *restrict dw = a->dw + from;

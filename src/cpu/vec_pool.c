@@ -1,129 +1,128 @@
 /* Pooling over NHWC: one output row (forward) or one input row (backward) per item, channels
- * innermost in blocks that stay in registers over the taps of a window. */
+ * innermost, 64 or 16 of them in registers over the taps of a window. */
 #include "cpu/vec_reduce.h"
 
-enum { WIDE = 64, NARROW = 16 };
+enum { WIDE = 4, NARROW = 1 }; /* vectors of 16 channels */
+
+/* The taps [from, to) of a window that lie inside the input along one axis, and what the first of
+ * them reads. */
+struct taps {
+    int from, to, at;
+};
+
+/* Divides at the border only: this runs for every output pixel. */
+static inline struct taps taps_inside(int start, int in, int filter, int dilation)
+{
+    struct taps t = {0, filter, start};
+    if (start < 0) {
+        t.from = (-start + dilation - 1) / dilation;
+        t.at = start + t.from * dilation;
+    }
+    if (start + dilation * (filter - 1) >= in)
+        t.to = (in - 1 - start) / dilation + 1; /* start < in: every window meets the input */
+    return t;
+}
 
 /* The taps of one window that lie inside the input. */
 struct window {
-    int64_t first;              /* element of tap (r0, s0), channel 0 */
-    int r0, r1, s0, s1, taps_s; /* taps [r0, r1) x [s0, s1); S */
-    int64_t r_step, s_step;     /* elements between taps */
+    int64_t first; /* element of the first tap, channel 0 */
+    struct taps r, s;
+    int filter_s;           /* S */
+    int64_t r_step, s_step; /* elements between taps */
 };
 
-/* The taps [*from, *to) of a window that starts at `start` and stay inside [0, in). */
-static void clip_taps(int start, int in, int filter, int dilation, int *from, int *to)
+V_INLINE int64_t element_of(const struct window *w, int r, int s)
 {
-    *from = start < 0 ? (-start + dilation - 1) / dilation : 0;
-    int last = (in - 1 - start) / dilation; /* start < in: every window meets the input */
-    *to = last + 1 < filter ? last + 1 : filter;
+    return w->first + (r - w->r.from) * w->r_step + (s - w->s.from) * w->s_step;
 }
 
-static struct window window_of(const struct oct_conv_shape *v, int64_t n, int p, int q)
+/* n channels from c on; y keeps the value of the first maximum; winner may be NULL. */
+V_INLINE void max_block(const struct oct_pool_args *a, enum oct_dtype dtype, const struct window *w,
+    int c, int n, int vectors, int64_t out)
 {
-    struct window w = {.taps_s = v->s};
-    int h = oct_conv_input_of(p, 0, v->stride_h, v->pad_h, 1);
-    int x = oct_conv_input_of(q, 0, v->stride_w, v->pad_w, 1);
-    clip_taps(h, v->h, v->r, v->dilation_h, &w.r0, &w.r1);
-    clip_taps(x, v->w, v->s, v->dilation_w, &w.s0, &w.s1);
-    w.r_step = (int64_t)v->dilation_h * v->w * v->c;
-    w.s_step = (int64_t)v->dilation_w * v->c;
-    int64_t row = n * v->h + h + w.r0 * v->dilation_h;
-    w.first = (row * v->w + x + w.s0 * v->dilation_w) * v->c;
-    return w;
-}
-
-/* y keeps the bits of the first maximum; winner may be NULL. */
-OCT_INLINE void max_block(const void *x, enum oct_dtype dtype, const struct window *w, int c0,
-    int width, void *y, uint8_t *winner)
-{
-    float best[WIDE];
-    int32_t tap_of[WIDE];
-    int first_tap = w->r0 * w->taps_s + w->s0;
-    for (int l = 0; l < width; l++) {
-        best[l] = oct_load(x, dtype, w->first + c0 + l);
-        tap_of[l] = first_tap;
+    vf best[WIDE], winner[WIDE];
+    vi codes[WIDE];
+    for (int k = 0; k < vectors; k++) {
+        best[k] = vf_load(dtype, a->x, w->first + c + 16 * k, v_lanes_of(n, k));
+        winner[k] = vf_set((float)(w->r.from * w->filter_s + w->s.from));
     }
-    for (int r = w->r0; r < w->r1; r++) {
-        for (int s = w->s0; s < w->s1; s++) {
-            int64_t at = w->first + (r - w->r0) * w->r_step + (s - w->s0) * w->s_step + c0;
-            int tap = r * w->taps_s + s;
-            for (int l = 0; l < width; l++) {
-                float v = oct_load(x, dtype, at + l);
-                int better = v > best[l];
-                best[l] = better ? v : best[l];
-                tap_of[l] = better ? tap : tap_of[l];
+    for (int r = w->r.from; r < w->r.to; r++) {
+        for (int s = w->s.from; s < w->s.to; s++) {
+            int64_t at = element_of(w, r, s) + c;
+            vf tap = vf_set((float)(r * w->filter_s + s));
+            for (int k = 0; k < vectors; k++) {
+                vf v = vf_load(dtype, a->x, at + 16 * k, v_lanes_of(n, k));
+                vm better = vf_gt(v, best[k]);
+                best[k] = vf_select(better, v, best[k]);
+                winner[k] = vf_select(better, tap, winner[k]);
             }
         }
     }
-    for (int l = 0; l < width; l++) {
-        if (dtype == OCT_S8)
-            ((int8_t *)y)[c0 + l] = (int8_t)best[l];
-        else if (dtype == OCT_BF16)
-            ((uint16_t *)y)[c0 + l] = (uint16_t)(oct_bits_of_f32(best[l]) >> 16);
+    for (int k = 0; k < WIDE; k++)
+        codes[k] = vi_codes(k < vectors ? winner[k] : vf_set(0.0f), vf_set(127.0f));
+    if (a->winner)
+        vi_store_s8((int8_t *)a->winner + out, n, codes);
+    for (int k = 0; k < vectors && dtype != OCT_S8; k++)
+        vf_store(dtype, a->y, out + 16 * k, v_lanes_of(n, k), best[k]);
+    for (int k = 0; k < WIDE && dtype == OCT_S8; k++)
+        codes[k] = vi_codes(k < vectors ? best[k] : vf_set(0.0f), vf_set(127.0f));
+    if (dtype == OCT_S8)
+        vi_store_s8((int8_t *)a->y + out, n, codes);
+}
+
+/* Sums of codes are exact in f32: at most OCT_POOL_CODES of them. */
+V_INLINE void average_block(const struct oct_pool_args *a, enum oct_dtype dtype,
+    const struct window *w, int c, int n, int vectors, int64_t out, float multiplier)
+{
+    vf sum[WIDE];
+    for (int k = 0; k < vectors; k++)
+        sum[k] = vf_set(0.0f);
+    for (int r = w->r.from; r < w->r.to; r++) {
+        for (int s = w->s.from; s < w->s.to; s++) {
+            int64_t at = element_of(w, r, s) + c;
+            for (int k = 0; k < vectors; k++)
+                sum[k] = vf_add(sum[k], vf_load(dtype, a->x, at + 16 * k, v_lanes_of(n, k)));
+        }
+    }
+    for (int k = 0; k < vectors; k++)
+        vf_store(
+            a->y_dtype, a->y, out + 16 * k, v_lanes_of(n, k), vf_mul(sum[k], vf_set(multiplier)));
+}
+
+V_INLINE void pool_pixel(const struct oct_pool_args *a, enum oct_dtype dtype,
+    const struct window *w, int64_t out, float multiplier)
+{
+    int channels = a->shape.c;
+    for (int c = 0; c < channels;) {
+        int left = channels - c, vectors = left >= 16 * WIDE ? WIDE : NARROW;
+        int n = left < 16 * vectors ? left : 16 * vectors;
+        if (a->average && vectors == WIDE)
+            average_block(a, dtype, w, c, 16 * WIDE, WIDE, out + c, multiplier);
+        else if (a->average)
+            average_block(a, dtype, w, c, n, NARROW, out + c, multiplier);
+        else if (vectors == WIDE)
+            max_block(a, dtype, w, c, 16 * WIDE, WIDE, out + c);
         else
-            ((float *)y)[c0 + l] = best[l];
-        if (winner)
-            winner[c0 + l] = (uint8_t)tap_of[l];
+            max_block(a, dtype, w, c, n, NARROW, out + c);
+        c += n;
     }
 }
 
-OCT_INLINE void average_block(const void *x, enum oct_dtype dtype, const struct window *w, int c0,
-    int width, float multiplier, void *y, enum oct_dtype y_dtype)
-{
-    float sum[WIDE];
-    int32_t codes[WIDE];
-    for (int l = 0; l < width; l++) {
-        sum[l] = 0.0f;
-        codes[l] = 0;
-    }
-    for (int r = w->r0; r < w->r1; r++) {
-        for (int s = w->s0; s < w->s1; s++) {
-            int64_t at = w->first + (r - w->r0) * w->r_step + (s - w->s0) * w->s_step + c0;
-            for (int l = 0; l < width; l++) {
-                if (dtype == OCT_S8)
-                    codes[l] += ((const int8_t *)x)[at + l];
-                else
-                    sum[l] += oct_load(x, dtype, at + l);
-            }
-        }
-    }
-    for (int l = 0; l < width; l++) {
-        float total = dtype == OCT_S8 ? (float)codes[l] : sum[l];
-        oct_store(y, y_dtype, c0 + l, total * multiplier);
-    }
-}
-
-/* One block of channels of one output pixel, max or average. */
-OCT_INLINE void pool_block(const struct oct_pool_args *a, enum oct_dtype dtype,
-    const struct window *w, int c0, int width, float multiplier, void *y, uint8_t *winner)
-{
-    if (!a->average)
-        max_block(a->x, dtype, w, c0, width, y, winner);
-    else if (a->y_dtype == OCT_BF16)
-        average_block(a->x, dtype, w, c0, width, multiplier, y, OCT_BF16);
-    else
-        average_block(a->x, dtype, w, c0, width, multiplier, y, OCT_F32);
-}
-
-OCT_INLINE void pool_row(const struct oct_pool_args *a, enum oct_dtype dtype, int64_t row)
+V_INLINE void pool_row(const struct oct_pool_args *a, enum oct_dtype dtype, int64_t row)
 {
     const struct oct_conv_shape *v = &a->shape;
     int p_count = oct_conv_p(v), q_count = oct_conv_q(v);
+    int64_t n = row / p_count;
+    int h = oct_conv_input_of((int)(row % p_count), 0, v->stride_h, v->pad_h, 1);
     float scale = dtype == OCT_S8 && a->average ? a->x_scale[0] : 1.0f;
-    float multiplier = scale / (float)(v->r * v->s);
+    struct window w = {.r = taps_inside(h, v->h, v->r, v->dilation_h),
+        .filter_s = v->s,
+        .r_step = (int64_t)v->dilation_h * v->w * v->c,
+        .s_step = (int64_t)v->dilation_w * v->c};
     for (int q = 0; q < q_count; q++) {
-        struct window w = window_of(v, row / p_count, (int)(row % p_count), q);
-        int64_t pixel = (row * q_count + q) * v->c;
-        void *y = (char *)a->y + (size_t)pixel * oct_dtype_bytes(a->y_dtype);
-        uint8_t *winner = a->winner ? a->winner + pixel : NULL;
-        int c = 0;
-        for (; c + WIDE <= v->c; c += WIDE)
-            pool_block(a, dtype, &w, c, WIDE, multiplier, y, winner);
-        for (; c + NARROW <= v->c; c += NARROW)
-            pool_block(a, dtype, &w, c, NARROW, multiplier, y, winner);
-        if (c < v->c)
-            pool_block(a, dtype, &w, c, v->c - c, multiplier, y, winner);
+        w.s = taps_inside(q * v->stride_w - v->pad_w, v->w, v->s, v->dilation_w);
+        w.first = ((n * v->h + w.r.at) * v->w + w.s.at) * v->c;
+        pool_pixel(a, dtype, &w, (row * q_count + q) * v->c, scale / (float)(v->r * v->s));
     }
 }
 
@@ -139,77 +138,98 @@ void OCT_VEC_NAME(oct_vec_pool)(void *arg, int64_t row, int thread)
         pool_row(a, OCT_F32, row);
 }
 
-/* The outputs [*from, *to) along one axis whose windows span input position `at`. */
-static void covering(
-    int at, int out, int filter, int stride, int pad, int dilation, int *from, int *to)
+/* The outputs [from, to) along one axis whose windows span input position `at`. */
+struct span {
+    int from, to;
+};
+
+static struct span outputs_over(int at, int out, int filter, int stride, int pad, int dilation)
 {
-    int reach = at + pad, span = dilation * (filter - 1);
-    int last = reach / stride;
-    *from = reach <= span ? 0 : (reach - span + stride - 1) / stride;
-    *to = last + 1 < out ? last + 1 : out;
+    int reach = at + pad, width = dilation * (filter - 1), last = reach / stride;
+    struct span span = {0, last + 1 < out ? last + 1 : out};
+    if (reach > width)
+        span.from = (reach - width + stride - 1) / stride;
+    return span;
 }
 
 /* The tap by which output `o` reads position `at`, or -1. */
-static int tap_of_window(int at, int o, int stride, int pad, int dilation)
+static inline int tap_between(int at, int o, int stride, int pad, int dilation)
 {
     int distance = at + pad - o * stride;
+    if (dilation == 1)
+        return distance;
     return distance % dilation ? -1 : distance / dilation;
 }
 
-/* Input pixel (h, x) of image n. */
-struct target {
+/* One input pixel: image n, row h, column x. */
+struct pixel {
     int64_t n;
-    int h, x, p0, p1, q0, q1;
+    int h, x, q_count;
+    struct span p, q;
+    int64_t element; /* of its channel 0 */
 };
 
-OCT_INLINE void bwd_block(const struct oct_pool_bwd_args *a, enum oct_dtype dy_dtype,
-    enum oct_dtype dx_dtype, const struct target *t, int c0, int width)
+/* n channels from c on of one input pixel. */
+V_INLINE void bwd_block(const struct oct_pool_bwd_args *a, const struct pixel *t, int c, int n,
+    int vectors, float multiplier)
 {
     const struct oct_conv_shape *v = &a->shape;
-    int p_count = oct_conv_p(v), q_count = oct_conv_q(v);
-    float sum[WIDE];
-    for (int l = 0; l < width; l++)
-        sum[l] = 0.0f;
-    for (int p = t->p0; p < t->p1; p++) {
-        int r = tap_of_window(t->h, p, v->stride_h, v->pad_h, v->dilation_h);
-        for (int q = r < 0 ? t->q1 : t->q0; q < t->q1; q++) {
-            int s = tap_of_window(t->x, q, v->stride_w, v->pad_w, v->dilation_w);
-            if (s < 0)
-                continue;
-            int64_t at = ((t->n * p_count + p) * q_count + q) * v->c + c0;
-            int tap = r * v->s + s;
-            for (int l = 0; l < width; l++) {
-                float dy = oct_load(a->dy, dy_dtype, at + l);
-                sum[l] += a->average || a->winner[at + l] == tap ? dy : 0.0f;
+    int64_t first = t->n * oct_conv_p(v);
+    vf sum[WIDE];
+    for (int k = 0; k < vectors; k++)
+        sum[k] = vf_set(0.0f);
+    for (int p = t->p.from; p < t->p.to; p++) {
+        int r = tap_between(t->h, p, v->stride_h, v->pad_h, v->dilation_h);
+        for (int q = r < 0 ? t->q.to : t->q.from; q < t->q.to; q++) {
+            int s = tap_between(t->x, q, v->stride_w, v->pad_w, v->dilation_w);
+            int64_t at = ((first + p) * t->q_count + q) * v->c + c;
+            vf tap = vf_set((float)(r * v->s + s));
+            for (int k = 0; k < vectors && s >= 0; k++) {
+                int lanes = v_lanes_of(n, k);
+                vf dy = vf_load(a->dy_dtype, a->dy, at + 16 * k, lanes);
+                if (!a->average) {
+                    vf winner = vf_load_s8((const int8_t *)a->winner + at + 16 * k, lanes);
+                    dy = vf_keep(vf_eq(winner, tap), dy);
+                }
+                sum[k] = vf_add(sum[k], dy);
             }
         }
     }
-    float multiplier = a->average ? 1.0f / (float)(v->r * v->s) : 1.0f;
-    int64_t at = ((t->n * v->h + t->h) * v->w + t->x) * v->c + c0;
-    for (int l = 0; l < width; l++) {
-        float f = sum[l] * multiplier;
+    for (int k = 0; k < vectors; k++) {
+        int64_t at = t->element + c + 16 * k;
+        vf f = vf_mul(sum[k], vf_set(multiplier));
         if (a->mode == OCT_ACCUMULATE)
-            f = oct_load(a->dx, dx_dtype, at + l) + f;
-        oct_store(a->dx, dx_dtype, at + l, f);
+            f = vf_add(vf_load(a->dx_dtype, a->dx, at, v_lanes_of(n, k)), f);
+        vf_store(a->dx_dtype, a->dx, at, v_lanes_of(n, k), f);
     }
 }
 
-OCT_INLINE void bwd_row(const struct oct_pool_bwd_args *a, enum oct_dtype dy_dtype,
-    enum oct_dtype dx_dtype, int64_t row)
+/* `a` holds constants in average, dy_dtype, dx_dtype and mode. */
+V_INLINE void bwd_row(const struct oct_pool_bwd_args *a, int64_t row)
 {
     const struct oct_conv_shape *v = &a->shape;
-    struct target t = {.n = row / v->h, .h = (int)(row % v->h)};
-    covering(t.h, oct_conv_p(v), v->r, v->stride_h, v->pad_h, v->dilation_h, &t.p0, &t.p1);
+    int channels = v->c;
+    float multiplier = a->average ? 1.0f / (float)(v->r * v->s) : 1.0f;
+    struct pixel t = {.n = row / v->h, .h = (int)(row % v->h), .q_count = oct_conv_q(v)};
+    t.p = outputs_over(t.h, oct_conv_p(v), v->r, v->stride_h, v->pad_h, v->dilation_h);
     for (t.x = 0; t.x < v->w; t.x++) {
-        covering(t.x, oct_conv_q(v), v->s, v->stride_w, v->pad_w, v->dilation_w, &t.q0, &t.q1);
+        t.q = outputs_over(t.x, t.q_count, v->s, v->stride_w, v->pad_w, v->dilation_w);
+        t.element = (row * v->w + t.x) * channels;
         int c = 0;
-        for (; c + WIDE <= v->c; c += WIDE)
-            bwd_block(a, dy_dtype, dx_dtype, &t, c, WIDE);
-        for (; c + NARROW <= v->c; c += NARROW)
-            bwd_block(a, dy_dtype, dx_dtype, &t, c, NARROW);
-        if (c < v->c)
-            bwd_block(a, dy_dtype, dx_dtype, &t, c, v->c - c);
+        for (; c + 16 * WIDE <= channels; c += 16 * WIDE)
+            bwd_block(a, &t, c, 16 * WIDE, WIDE, multiplier);
+        for (; c < channels; c += 16 * NARROW)
+            bwd_block(a, &t, c, channels - c < 16 ? channels - c : 16, NARROW, multiplier);
     }
+}
+
+V_INLINE void bwd_as(
+    const struct oct_pool_bwd_args *a, enum oct_dtype dy, enum oct_dtype dx, int64_t row)
+{
+    struct oct_pool_bwd_args fixed = *a;
+    fixed.dy_dtype = dy;
+    fixed.dx_dtype = dx;
+    bwd_row(&fixed, row);
 }
 
 void OCT_VEC_NAME(oct_vec_pool_bwd)(void *arg, int64_t row, int thread)
@@ -217,11 +237,11 @@ void OCT_VEC_NAME(oct_vec_pool_bwd)(void *arg, int64_t row, int thread)
     (void)thread;
     const struct oct_pool_bwd_args *a = arg;
     if (a->dy_dtype == OCT_BF16 && a->dx_dtype == OCT_BF16)
-        bwd_row(a, OCT_BF16, OCT_BF16, row);
+        bwd_as(a, OCT_BF16, OCT_BF16, row);
     else if (a->dy_dtype == OCT_BF16)
-        bwd_row(a, OCT_BF16, OCT_F32, row);
+        bwd_as(a, OCT_BF16, OCT_F32, row);
     else if (a->dx_dtype == OCT_BF16)
-        bwd_row(a, OCT_F32, OCT_BF16, row);
+        bwd_as(a, OCT_F32, OCT_BF16, row);
     else
-        bwd_row(a, OCT_F32, OCT_F32, row);
+        bwd_as(a, OCT_F32, OCT_F32, row);
 }

@@ -20,7 +20,7 @@ static void *word_of(void *workspace, int64_t chunk, enum word word, int channel
 }
 
 /* `width` channels from `c0` on over the rows of one chunk; x is the chunk's first row. */
-OCT_INLINE void stats_block(const void *x, enum oct_dtype dtype, enum what what, int rows,
+V_INLINE void stats_block(const void *x, enum oct_dtype dtype, enum what what, int rows,
     int channels, int c0, int width, void *workspace, int64_t chunk)
 {
     int32_t amax[WIDE];
@@ -68,7 +68,7 @@ OCT_INLINE void stats_block(const void *x, enum oct_dtype dtype, enum what what,
     }
 }
 
-OCT_INLINE void stats_rows(const void *x, enum oct_dtype dtype, enum what what, int rows,
+V_INLINE void stats_rows(const void *x, enum oct_dtype dtype, enum what what, int rows,
     int channels, void *workspace, int64_t chunk)
 {
     int c = 0;
@@ -93,7 +93,7 @@ static const void *first_of_chunk(const void *x, enum oct_dtype dtype, int64_t c
 }
 
 /* One channel: its maximum may be taken in any order, so the vector runs along the rows. */
-OCT_INLINE void amax_column(
+V_INLINE void amax_column(
     const void *x, enum oct_dtype dtype, int rows, void *workspace, int64_t chunk)
 {
     int32_t amax = 0;
@@ -135,7 +135,7 @@ void OCT_VEC_NAME(oct_vec_sum_chunk)(void *arg, int64_t chunk, int thread)
 }
 
 /* The chunks' sums of one word, added in index order; total[width]. */
-OCT_INLINE void merge_sums(
+V_INLINE void merge_sums(
     void *workspace, enum word word, int64_t chunks, int channels, int c0, int width, double *total)
 {
     for (int l = 0; l < width; l++)
@@ -148,7 +148,7 @@ OCT_INLINE void merge_sums(
 }
 
 /* W_MIN: the smallest, W_MAX: the largest of the chunks; out[width]. */
-OCT_INLINE void merge_extremes(
+V_INLINE void merge_extremes(
     void *workspace, enum word word, int64_t chunks, int channels, int c0, int width, float *out)
 {
     float best[OCT_VEC_CHANNELS];
@@ -221,7 +221,7 @@ void OCT_VEC_NAME(oct_vec_sum_merge)(void *arg, int64_t block, int thread)
 }
 
 /* Counts of one chunk: words 0 (per channel) and 1 (all) of the workspace, as int32. */
-OCT_INLINE void count_block(const void *x, enum oct_dtype dtype, int rows,
+V_INLINE void count_block(const void *x, enum oct_dtype dtype, int rows,
     const struct oct_count_above_args *a, int c0, int width, int64_t chunk)
 {
     float limit[WIDE], limit_all = a->threshold_all ? a->threshold_all[0] : INFINITY;
@@ -246,7 +246,7 @@ OCT_INLINE void count_block(const void *x, enum oct_dtype dtype, int rows,
     }
 }
 
-OCT_INLINE void count_rows(const void *x, enum oct_dtype dtype, int rows,
+V_INLINE void count_rows(const void *x, enum oct_dtype dtype, int rows,
     const struct oct_count_above_args *a, int64_t chunk)
 {
     int c = 0;
