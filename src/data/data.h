@@ -8,19 +8,19 @@
 #include <stdint.h>
 
 struct oct_dataset {
-    const char *name;        /* "cifar10", "cifar100", "idx", "synthetic" */
+    const char *name; /* "cifar10", "cifar100", "idx", "synthetic" */
     int64_t count;
     int h, w, c, classes;
-    const uint8_t *images;   /* u8[count, h, w, c], owned */
-    const int32_t *labels;   /* s32[count], owned */
-    double mean[4], std[4];  /* per channel, of x / 255; std >= 1/255 */
+    const uint8_t *images;  /* u8[count, h, w, c], owned */
+    const int32_t *labels;  /* s32[count], owned */
+    double mean[4], std[4]; /* per channel, of x / 255; std >= 1/255 */
 };
 
 enum oct_split { OCT_TRAIN, OCT_VAL };
 
 struct oct_dataset_options {
-    const char *data;        /* folder; NULL for synthetic */
-    const char *dataset;     /* "auto" or NULL, "cifar10", "cifar100", "idx", "synthetic" */
+    const char *data;    /* folder; NULL for synthetic */
+    const char *dataset; /* "auto" or NULL, "cifar10", "cifar100", "idx", "synthetic" */
     enum oct_split split;
     /* synthetic only; `images` counts the training split, the validation split has a quarter as
      * many, but at least one image a class */
@@ -40,25 +40,24 @@ void oct_dataset_close(struct oct_dataset *dataset);
 struct oct_loader_options {
     const struct oct_dataset *dataset; /* borrowed for the loader's life */
     int batch;
-    int workers;             /* >= 1 threads */
-    int slots;               /* batches prepared ahead; 0: 2 * workers + 2 */
+    int workers; /* >= 1 threads */
+    int slots;   /* batches prepared ahead; 0: 2 * workers + 2 */
     uint64_t seed;
-    int shuffle;             /* training: permutation of (seed, epoch); drops the last short batch */
-    int crop_padding;        /* 0: none */
-    double hflip;            /* probability */
+    int shuffle;      /* training: permutation of (seed, epoch); drops the last short batch */
+    int crop_padding; /* 0: none */
+    double hflip;     /* probability */
 };
 
 struct oct_batch {
-    const uint8_t *images;   /* u8[batch, h, w, c]; rows from `count` on are zero */
-    const int32_t *labels;   /* s32[batch]; -1 from `count` on */
+    const uint8_t *images; /* u8[batch, h, w, c]; rows from `count` on are zero */
+    const int32_t *labels; /* s32[batch]; -1 from `count` on */
     int count;
-    int64_t index;           /* batch number inside the epoch */
+    int64_t index; /* batch number inside the epoch */
 };
 
 struct oct_loader;
 
-enum oct_status oct_loader_open(
-    const struct oct_loader_options *options, struct oct_loader **out);
+enum oct_status oct_loader_open(const struct oct_loader_options *options, struct oct_loader **out);
 void oct_loader_close(struct oct_loader *loader);
 
 int64_t oct_loader_batches(const struct oct_loader *loader); /* per epoch */
