@@ -178,7 +178,7 @@ static const struct {
     {"{\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, OCT_IO, "name"},
     {"{\"a\\nb\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, OCT_IO, "name"},
     {"{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, OCT_IO, "JSON"},
-    {T("F32", "[1]", "[0,4]"), 3, OCT_IO, "data section of 3"},
+    {T("F32", "[1]", "[0,4]"), 3, OCT_IO, "spans bytes 0 to 4 of a data section of 3"},
     {T("F32", "[1]", "[0,4]"), 5, OCT_IO, "end at byte 4"},
     {T("F32", "[1]", "[1,5]"), 5, OCT_IO, "hole"},
     {T("F32", "[1]", "[4,0]"), 4, OCT_IO, "spans bytes 4 to 0"},

@@ -28,7 +28,7 @@ enum {
     PANEL_HEIGHT = 400,
     ROW_HEIGHT = 24, /* of the legend */
     COLORS = 7,
-    MAX_MARKED = 60, /* more epochs: a line without markers */
+    MAX_MARKED = 60, /* longer axes: lines without markers */
     LABEL = 160
 };
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A fresh folder below /tmp; the caller frees the string with folder_remove. */
+/* A fresh folder below /dev/shm or /tmp; the caller frees the string with folder_remove. */
 char *folder_make(void);
 /* Removes the folder with everything in it. */
 void folder_remove(char *dir);
