@@ -4,6 +4,8 @@
 #include "cpu/dnnl.h"
 #include "cpu/dnnl_plan.h"
 
+#include <string.h>
+
 enum {
     SLICES = 8,    /* fewer than a forward product: here each one costs something */
     CHANNELS = 64, /* at least so many output channels per part */
@@ -115,6 +117,26 @@ static enum oct_status add_copy(struct oct_dnnl *d, struct oct_dnnl_phase *phase
     return oct_dnnl_add_step(d, phase, kind, desc, binds, 2);
 }
 
+/* TMP0 = the pixels of x that a strided 1x1 filter sees, side by side. A reorder cannot do it:
+ * oneDNN refuses a view whose last row is cut short, as that of an odd image is. */
+static void gather(
+    const struct oct_dnnl_plan *plan, const struct oct_dnnl_item *item, char *const *at)
+{
+    const struct oct_conv_shape *v = &plan->key.shape;
+    size_t pixel = (size_t)v->c * oct_dtype_bytes((enum oct_dtype)plan->key.in_dtype);
+    size_t row = (size_t)v->w * pixel, image = (size_t)v->h * row;
+    char *to = at[OCT_DNNL_TMP0];
+
+    for (int64_t n = 0; n < item->size[0]; n++) {
+        for (int p = 0; p < oct_conv_p(v); p++) {
+            const char *from =
+                at[OCT_DNNL_SRC] + (size_t)n * image + (size_t)(p * v->stride_h) * row;
+            for (int q = 0; q < oct_conv_q(v); q++, to += pixel)
+                memcpy(to, from + (size_t)(q * v->stride_w) * pixel, pixel);
+        }
+    }
+}
+
 static enum oct_status add_matrix_kind(struct oct_dnnl *d, struct oct_dnnl_plan *plan,
     const struct cutting *c, int kind, int64_t units)
 {
@@ -126,15 +148,8 @@ static enum oct_status add_matrix_kind(struct oct_dnnl *d, struct oct_dnnl_plan 
     bool direct = c->ranges == 1;
     dnnl_primitive_desc_t desc = NULL;
 
-    if (c->gather) {
-        const dnnl_dims_t dims = {units, v->c, oct_conv_p(v), oct_conv_q(v)};
-        const dnnl_dims_t strides = {(int64_t)v->h * v->w * v->c, 1,
-            (int64_t)v->stride_h * v->w * v->c, (int64_t)v->stride_w * v->c};
-        const dnnl_dims_t dense = {pq * v->c, 1, (int64_t)oct_conv_q(v) * v->c, v->c};
-        dnnl_memory_desc_t to;
-        OCT_TRY(oct_dnnl_strided(&to, dtype, dims, dense));
-        OCT_TRY(add_copy(d, phase, kind, dtype, dims, strides, &to, OCT_DNNL_SRC, OCT_DNNL_TMP0));
-    }
+    if (c->gather)
+        phase->before = gather;
     struct oct_dnnl_matmul m = {.rows = c->k,
         .cols = v->c,
         .depth = depth,
@@ -230,7 +245,8 @@ static enum oct_status add_product_items(
         struct oct_dnnl_item *item = &phase->item[i];
         int part = i / c->ranges, range = i % c->ranges;
         int64_t start = range_start(c, range);
-        item->kind = range_start(c, range + 1) - start < longest;
+        item->size[0] = range_start(c, range + 1) - start;
+        item->kind = item->size[0] < longest;
         item->offset[OCT_DNNL_SRC] = (size_t)(start * x_unit) * in;
         item->offset[OCT_DNNL_SECOND] = (size_t)(start * y_unit + part * c->k) * in;
         item->offset[OCT_DNNL_PARTIAL] = (size_t)i * bytes;
