@@ -395,7 +395,7 @@ enum oct_status oct_checkpoint_setting(
     snprintf(name, sizeof name, "octet.arg.%s", key);
     text = oct_safetensors_metadata(file, name);
     if (!text)
-        OCT_OUT(oct_fail(OCT_IO, "%s does not say its %s: name it on the command line", path, key));
+        OCT_OUT(oct_fail(OCT_ARG, "%s does not say its %s: name it on the command line", path, key));
     snprintf(value, size, "%s", text);
 out:
     oct_safetensors_close(file);
