@@ -119,6 +119,9 @@ $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $< $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
 
+# This one runs the program.
+$(BUILD)/tests/test_end_to_end: | $(BUILD)/octet
+
 # Each tests/fuzz/fuzz_NAME.c is a libFuzzer program; the library is built anew with its coverage.
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
