@@ -38,6 +38,9 @@ endif
 # One folder of objects per compiler and set of flags.
 KEY := $(shell printf '%s' '$(CC) $(CFLAGS_ALL) $(LDFLAGS)' | cksum | cut -d' ' -f1)
 OBJ := $(BUILD)/obj-$(KEY)
+# What is linked depends on this file, which changes when the flags do.
+STAMP := $(BUILD)/flags
+$(shell mkdir -p $(BUILD); [ "$$(cat $(STAMP) 2>/dev/null)" = '$(KEY)' ] || echo '$(KEY)' >$(STAMP))
 
 # Instruction-set files carry their own flags; the portable ones are plain x86-64.
 ISA_AVX512 := -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
@@ -95,11 +98,11 @@ $(OBJ)/%.o: %.c | $(PROTO_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -I$(OBJ)/src/train -c $< -o $@
 
-$(BUILD)/liboctet.a: $(LIB_OBJ)
-	$(Q)rm -f $@ && ar rcs $@ $^
+$(BUILD)/liboctet.a: $(LIB_OBJ) $(STAMP)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
-$(BUILD)/liboctet.so: $(LIB_OBJ)
-	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) $^ -o $@ $(LDLIBS)
+$(BUILD)/liboctet.so: $(LIB_OBJ) $(STAMP)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) $(LIB_OBJ) -o $@ $(LDLIBS)
 
 $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
@@ -107,9 +110,9 @@ $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 # The program's own test runs its commands against a stand-in of the library.
 CLI_TEST_OBJ := $(OBJ)/tests/test_cli.o $(OBJ)/tests/support/fake_octet.o \
     $(filter-out $(OBJ)/src/cli/program.o,$(CLI_OBJ))
-$(BUILD)/tests/test_cli: $(CLI_TEST_OBJ)
+$(BUILD)/tests/test_cli: $(CLI_TEST_OBJ) $(STAMP)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
+	$(Q)$(CC) $(LDFLAGS) $(CLI_TEST_OBJ) -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
 
 # Each tests/test_NAME.c is its own Criterion program.
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
