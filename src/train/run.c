@@ -140,7 +140,13 @@ static enum oct_status log_epoch(
     t->saturated_before = 0; /* oct_health cleared the counters */
     record.layers = layers;
     record.layer_count = count;
-    OCT_OUT(oct_runlog_epoch(t->log, &record));
+    status = oct_runlog_epoch(t->log, &record);
+    /* The records are written; only PLplot is missing. Training goes on without the picture. */
+    if (status == OCT_UNSUPPORTED) {
+        oct_emit(t, (struct oct_event){
+                        .kind = OCT_EVENT_WARNING, .step = at->step, .text = oct_last_error()});
+        status = OCT_OK;
+    }
 out:
     free(layers);
     return status;
