@@ -348,6 +348,29 @@ Test(conv, wgrad_beyond_int32)
     check_plan(&plan);
 }
 
+/* More rewritten pixels than the weight gradient keeps at a time: it goes by groups of images. */
+Test(conv, wgrad_in_groups_of_images)
+{
+    const struct conv_plan plan = {.shape = conv_square(33, 260, 1, 1, 1, 1, 0, 1),
+        .fill = FILL_RANDOM,
+        .x_planes = 1,
+        .w_planes = 1,
+        .dy_planes = 1,
+        .accumulate = 1,
+        .dtype = OCT_BF16,
+        .seed = 520};
+    struct conv_problem p;
+    conv_problem_make(&p, &plan);
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        struct oct_cpu *cpu = open_cpu(isas[i], 2);
+        if (!cpu)
+            continue;
+        check_wgrad(cpu, &p);
+        close_cpu(cpu);
+    }
+    conv_problem_free(&p);
+}
+
 Test(conv, largest_reduction)
 {
     struct conv_plan plan = {.shape = conv_square(1, 1, OCT_ACC_MAX_K, 2, 1, 1, 0, 1),

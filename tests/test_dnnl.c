@@ -40,9 +40,10 @@ static struct oct_conv_shape shapes[] = {
     SQUARE(16, 16, 32, 128, 3, 1, 1, 1), /* wgrad cut along N and K */
     SQUARE(19, 16, 16, 64, 1, 1, 0, 1),  /* ranges of unequal length */
     SQUARE(19, 32, 16, 64, 1, 2, 0, 1),
-    SQUARE(5, 7, 16, 32, 1, 2, 0, 1), /* odd images under a strided 1x1 filter */
-    SHAPE(31, 17, 20, 16, 17, 1, 1, 2, 3, 0, 0, 1, 1),
-    SQUARE(2, 3, 17, 3, 1, 2, 0, 1),
+    SQUARE(3, 17, 65, 16, 1, 2, 0, 1), /* the last stride reaches beyond the image */
+    SHAPE(2, 7, 9, 65, 16, 1, 1, 1, 2, 0, 0, 1, 1),
+    SHAPE(2, 7, 9, 65, 16, 1, 1, 3, 1, 0, 0, 1, 1),
+    SQUARE(19, 16, 80, 64, 1, 1, 0, 1),
     SQUARE(19, 16, 16, 16, 3, 1, 1, 1),
     SHAPE(3, 9, 12, 7, 16, 3, 5, 2, 1, 1, 2, 1, 1),
     SQUARE(65, 1, 64, 10, 1, 1, 0, 1), /* linear layers */

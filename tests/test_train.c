@@ -1,6 +1,7 @@
 /* Whole training runs: equal losses for equal seeds on every instruction set and thread count,
  * exact resumption, no allocation inside a step, every option of the numerics. */
 #include "cpu/cpu.h"
+#include "support/folder.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -293,4 +294,30 @@ Test(train, senseless_options_are_refused_in_one_line)
         cr_assert(strstr(oct_last_error(), cases[i].says), "case %zu: %s", i, oct_last_error());
         cr_assert_not(strchr(oct_last_error(), '\n'));
     }
+}
+
+static void count_warnings(void *user, const struct oct_event *event)
+{
+    if (event->kind == OCT_EVENT_WARNING && strstr(event->text, "PLplot"))
+        ++*(int *)user;
+}
+
+/* A machine without PLplot's driver trains on, without a picture, and says so once. */
+Test(train, a_missing_plot_driver_is_a_warning)
+{
+    char *folder = folder_make();
+    int warnings = 0;
+    struct oct_options o = small_run();
+    o.epochs = 2;
+    o.output_dir = folder;
+    o.on_event = count_warnings;
+    o.user = &warnings;
+    setenv("PLPLOT_DRV_DIR", "/no/such/folder", 1);
+    oct_trainer *t = open_run(&o);
+    struct oct_result result;
+    cr_expect(oct_trainer_run(t, &result) == OCT_OK, "%s", oct_last_error());
+    oct_trainer_close(t);
+    cr_expect(warnings == 1, "%d warnings", warnings);
+    cr_expect(result.epochs == 2 && access(folder_path(folder, "curve.svg"), F_OK) != 0);
+    folder_remove(folder);
 }

@@ -55,8 +55,6 @@ int64_t oct_cpu_allocations(const oct_backend *backend);
 enum oct_status oct_cpu_conv_open(struct oct_cpu *cpu, const char *isa);
 void oct_cpu_conv_close(struct oct_cpu *cpu);
 void oct_cpu_conv_install(oct_backend *table);
-enum oct_status oct_dnnl_open(struct oct_cpu *cpu);
-void oct_dnnl_close(struct oct_cpu *cpu);
 void oct_cpu_norm_install(oct_backend *table);
 void oct_cpu_ops_install(oct_backend *table);
 

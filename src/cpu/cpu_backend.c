@@ -1,6 +1,7 @@
 /* Opens the CPU backend: thread pool, instruction set, oneDNN, the table; and its memory group.
  * Device memory is host memory, and every op has finished when it returns. */
 #include "cpu/cpu.h"
+#include "cpu/dnnl.h"
 #include "cpu/vec_norm.h"
 #include "cpu/vec_ops.h"
 

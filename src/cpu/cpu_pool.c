@@ -18,7 +18,8 @@ struct oct_pool {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     atomic_uint generation; /* of the current job; workers wait for it to change */
-    atomic_int busy;        /* workers that have not finished the current job */
+    atomic_int open;        /* the job below may be worked on */
+    atomic_int active;      /* workers that are looking at it */
     atomic_int sleeping;
     atomic_int quit;
     atomic_int_fast64_t next;
@@ -75,8 +76,12 @@ static void *worker_main(void *start_)
         seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
         if (atomic_load(&pool->quit))
             return NULL;
-        take_items(pool, start.thread);
-        atomic_fetch_sub_explicit(&pool->busy, 1, memory_order_release);
+        /* A worker that comes late finds the job closed and is not waited for. It says that it
+         * looks before it looks; the caller closes before it waits: one of the two sees the other. */
+        atomic_fetch_add(&pool->active, 1);
+        if (atomic_load(&pool->open))
+            take_items(pool, start.thread);
+        atomic_fetch_sub(&pool->active, 1);
     }
 }
 
@@ -101,10 +106,11 @@ static void run_items(struct oct_pool *pool, int64_t items, oct_pool_work *work,
     pool->work = work;
     pool->arg = arg;
     atomic_store(&pool->next, 0);
-    atomic_store(&pool->busy, pool->threads - 1);
+    atomic_store(&pool->open, 1);
     publish(pool);
     take_items(pool, 0);
-    for (unsigned spins = 0; atomic_load_explicit(&pool->busy, memory_order_acquire) > 0; spins++) {
+    atomic_store(&pool->open, 0);
+    for (unsigned spins = 0; atomic_load(&pool->active) > 0; spins++) {
         if (spins > 100000)
             sched_yield();
         else

@@ -1,6 +1,7 @@
 /* conv_wgrad on float operands. The sum over pixels is cut into pixel ranges, whose partial sums
  * are added in the order of the ranges, and dw into parts of its output channels; the shape decides
- * how much of which. 1x1 filters are one matrix product dy^T x, the others oneDNN's convolution. */
+ * how much of which. Most 1x1 filters are matrix products dy^T x, the others oneDNN's convolution.
+ */
 #include "cpu/dnnl.h"
 #include "cpu/dnnl_plan.h"
 
@@ -15,7 +16,7 @@ enum {
 
 /* How a weight gradient is cut. */
 struct cutting {
-    bool matrix;       /* 1x1 without padding */
+    bool matrix;       /* a matrix product dy^T x */
     bool gather;       /* x is first copied densely: 1x1 with a stride */
     bool blocked;      /* x and dy are first put into oneDNN's blocked layout */
     int ranges, parts; /* of pixels (images where not dense), of output channels */
@@ -33,6 +34,15 @@ static bool prefers_blocked(const struct oct_dnnl_key *key)
            v->k % 16 == 0;
 }
 
+/* A 1x1 gradient is a matrix product, but that is up to 1.4x slower than oneDNN's convolution in
+ * bf16 where there are few input channels (and many pixels). */
+static bool prefers_matrix(const struct oct_dnnl_key *key)
+{
+    const struct oct_conv_shape *v = &key->shape;
+    bool one = v->r == 1 && v->s == 1 && v->pad_h == 0 && v->pad_w == 0;
+    return one && !(key->in_dtype == OCT_BF16 && v->c <= 64 && v->h * v->w > 1);
+}
+
 /* What a cutting costs beside the products, in relative time: a range writes and adds a partial
  * dw, a part reads x again (and transposes it, in bf16). Measured on Zen 5: about 0.5 ns per
  * element of dw, 0.75 ns per element of x in bf16, 0.1 ns in f32. */
@@ -48,7 +58,7 @@ static struct cutting cutting_of(const struct oct_dnnl_key *key)
     const struct oct_conv_shape *v = &key->shape;
     struct cutting c = {.ranges = 1, .parts = 1, .dw = oct_conv_w_elements(v)};
 
-    c.matrix = v->r == 1 && v->s == 1 && v->pad_h == 0 && v->pad_w == 0;
+    c.matrix = prefers_matrix(key);
     c.gather = c.matrix && (v->stride_h > 1 || v->stride_w > 1);
     c.blocked = !c.matrix && prefers_blocked(key);
     c.units = c.matrix && !c.gather ? oct_conv_y_elements(v) / v->k : v->n;
@@ -117,22 +127,21 @@ static enum oct_status add_copy(struct oct_dnnl *d, struct oct_dnnl_phase *phase
     return oct_dnnl_add_step(d, phase, kind, desc, binds, 2);
 }
 
-/* TMP0 = the pixels of x that a strided 1x1 filter sees, side by side. A reorder cannot do it:
- * oneDNN refuses a view whose last row is cut short, as that of an odd image is. */
+/* TMP0[n,p,q,c]: the pixels of size[0] images of x that a 1x1 filter with a stride reads. oneDNN
+ * takes no view of them where the last stride reaches beyond the image. */
 static void gather(
     const struct oct_dnnl_plan *plan, const struct oct_dnnl_item *item, char *const *at)
 {
     const struct oct_conv_shape *v = &plan->key.shape;
     size_t pixel = (size_t)v->c * oct_dtype_bytes((enum oct_dtype)plan->key.in_dtype);
-    size_t row = (size_t)v->w * pixel, image = (size_t)v->h * row;
     char *to = at[OCT_DNNL_TMP0];
 
     for (int64_t n = 0; n < item->size[0]; n++) {
         for (int p = 0; p < oct_conv_p(v); p++) {
-            const char *from =
-                at[OCT_DNNL_SRC] + (size_t)n * image + (size_t)(p * v->stride_h) * row;
+            int64_t row = (n * v->h + (int64_t)p * v->stride_h) * v->w;
             for (int q = 0; q < oct_conv_q(v); q++, to += pixel)
-                memcpy(to, from + (size_t)(q * v->stride_w) * pixel, pixel);
+                memcpy(
+                    to, at[OCT_DNNL_SRC] + (size_t)(row + (int64_t)q * v->stride_w) * pixel, pixel);
         }
     }
 }
@@ -148,8 +157,10 @@ static enum oct_status add_matrix_kind(struct oct_dnnl *d, struct oct_dnnl_plan 
     bool direct = c->ranges == 1;
     dnnl_primitive_desc_t desc = NULL;
 
-    if (c->gather)
+    if (c->gather) {
         phase->before = gather;
+        oct_dnnl_need_tmp(phase, OCT_DNNL_TMP0, (size_t)(depth * v->c) * oct_dtype_bytes(dtype));
+    }
     struct oct_dnnl_matmul m = {.rows = c->k,
         .cols = v->c,
         .depth = depth,

@@ -52,6 +52,7 @@ struct oct_pre {
     struct oct_layer_numerics layer; /* of the convolution */
     struct oct_buffer *saturated;    /* s64[2]: clipped codes of the two copies, for reports */
     struct oct_buffer *dy_amax;      /* f32[K]: largest |dY| per channel, where it was gathered */
+    struct oct_buffer *dy_sample;    /* f32: dY before quantisation, in sampled steps */
 };
 
 struct oct_param {
@@ -100,12 +101,17 @@ struct oct_node {
     struct oct_layer_numerics layer;
 };
 
-/* Called after each node with every tensor it made, or around its ops. */
+/* Called after each node with every tensor it made, or around its ops. All may be NULL. */
 struct oct_observer {
     void *user;
     void (*tensor)(void *user, const struct oct_node *node, const char *what,
         enum oct_dtype dtype, const void *device, int64_t count);
     void (*op)(void *user, const struct oct_node *node, const char *pass, double seconds);
+    /* An int8 weight gradient, and the float product of the same X with the unquantised dY; f32
+     * [count], device. Costs the pass over dY, the float product and their time, and changes no
+     * other tensor. Needs graph->with_samples. */
+    void (*gradients)(void *user, const struct oct_node *node, const void *dw,
+        const void *dw_float, int64_t count);
 };
 
 struct oct_graph {
@@ -126,6 +132,7 @@ struct oct_graph {
     int input, logits;               /* values */
     float eps, bn_momentum;
     bool with_average;               /* parameters get an EMA buffer */
+    bool with_samples;               /* memory for observer->gradients is booked */
     double mean[4], std[4];          /* normalisation of the images */
 
     struct oct_buffer *step;         /* struct oct_step_state */
@@ -199,6 +206,11 @@ void oct_value_book_grad(struct oct_graph *g, struct oct_value *value);
 void oct_value_write_grad(struct oct_graph *g, struct oct_value *value, struct oct_node *node);
 enum oct_write oct_value_grad_mode(const struct oct_value *value, const struct oct_node *node);
 struct oct_acc_stats oct_pre_stats(const struct oct_pre *pre);
+
+static inline bool oct_is_sampled(const struct oct_graph *g)
+{
+    return g->observer && g->observer->gradients;
+}
 
 void oct_trace(struct oct_graph *g, const struct oct_node *node, const char *what,
     enum oct_dtype dtype, const struct oct_buffer *buffer, int64_t count);

@@ -26,14 +26,18 @@
 #include <string.h>
 
 static const char *const notes[] = {
-    "GVQ: dY per channel for dW, per tensor for dX; X and W per tensor        [paper, Fig. 2]",
-    "q = rne(clamp(x, s) * 127 / s)                                           [notes of the paper]",
-    "bell if P(|g| > sigma) > lambda, else inverted T                         [notes of the paper]",
-    "bell: s = |g|max; inverted T: s = (1 - k A) s + A |g|max                 [notes of the paper]",
-    "lambda 0.3, k 1, A 0.8                                                   [notes of the paper]",
-    "rounding of dY, statistics of X and W, first/last layer, MCS on the tensor-wide copy: not",
-    "found in public material, decided here (docs/schemes.md)                 [reconstructed]",
-    "refresh=bound: |g|max is an upper bound known before the pass            [ours]", NULL};
+    "dY has one scale per channel for dW, one per tensor for dX; X, W one     [published: Fig. 2]",
+    "q = rne(clamp(x, s) * 127 / s), all three products int8                  [published: notes]",
+    "bell if P(|g| > sigma) > lambda, else inverted T                         [published: notes]",
+    "bell: s = |g|max; inverted T: s = (1 - k A) s + A |g|max                 [published: notes]",
+    "lambda 0.3, k 1, A 0.8                                                   [published: notes]",
+    "nearest rounding of dY; s of X and W is their amax                       [reconstructed]",
+    "the dX copy of dY is clipped by the same rule, over the whole tensor     [reconstructed]",
+    "first and last layer int8 in two planes                                  [ours]",
+    "refresh=bound: |g|max is an upper bound known before the pass, and the   [ours]",
+    "label follows the last step's count; refresh=exact is the rule itself",
+    "'notes' are third-party notes of the paper, whose body was not readable; docs/schemes.md",
+    NULL};
 
 static bool set_clip(struct oct_numerics *numerics, enum oct_clip_rule rule)
 {
@@ -106,13 +110,11 @@ static bool apply_a(struct oct_numerics *numerics, const char *value)
 
 static const struct oct_scheme_option options[] = {
     {"clip", "adaptive|amax", "magnitude-aware clipping, or none (ablation)", apply_clip},
-    {"granularity", "channel|tensor", "scales of dY for dW (ablation: tensor)",
-        apply_granularity},
+    {"granularity", "channel|tensor", "scales of dY for dW (ablation: tensor)", apply_granularity},
     {"lambda", "0..1", "share of |g| > sigma above which a channel is a bell", apply_lambda},
     {"k", "0.01..2, k*A <= 1", "decay of the clip value", apply_k},
     {"A", "0.01..1, k*A <= 1", "weight of the new maximum", apply_a},
-    {"residual", "int8|float", "format of the skip connection (default int8)",
-        oct_option_residual},
+    {"residual", "int8|float", "format of the skip connection (default int8)", oct_option_residual},
     {NULL, NULL, NULL, NULL}};
 
 const struct oct_scheme oct_scheme_dai8 = {

@@ -60,13 +60,14 @@ static enum oct_status run_parts(struct oct_trainer *t, struct oct_step_outcome 
 {
     struct oct_graph *g = t->graph;
     g->training = true;
-    g->observer = t->observer.tensor || t->observer.op ? &t->observer : NULL;
     for (int part = 0; part < t->options.grad_accum_steps; part++) {
         struct oct_batch batch;
         OCT_TRY(oct_loader_next(t->train_loader, &batch));
         OCT_TRY(upload_batch(t, &batch));
         OCT_TRY(set_step(t, out->lr, (int64_t)part * g->batch));
         g->grad_mode = part == 0 ? OCT_OVERWRITE : OCT_ACCUMULATE;
+        oct_samples_arm(t, part == 0);
+        g->observer = &t->observer;
         OCT_TRY(oct_graph_forward(g));
         OCT_TRY(oct_graph_backward(g));
         OCT_TRY(read_results(t, batch.count, &out->loss, &out->top1, &out->top5));

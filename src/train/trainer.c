@@ -102,6 +102,7 @@ static enum oct_status open_graph(struct oct_trainer *t, const struct oct_model 
         t->backend, &t->numerics, oct_comm_self(), o->batch_size, &t->graph));
     g = t->graph;
     g->with_average = o->model_ema;
+    g->with_samples = oct_wants_samples(o);
     for (int c = 0; c < t->train->c && c < 4; c++) {
         g->mean[c] = t->train->mean[c];
         g->std[c] = t->train->std[c];
@@ -281,6 +282,7 @@ enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer 
     OCT_OUT(open_loaders(t));
     OCT_OUT(open_graph(t, model));
     OCT_OUT(allocate_host(t));
+    OCT_OUT(oct_samples_open(t));
     OCT_OUT(describe(t));
     OCT_OUT(open_files(t));
     *out = t;
@@ -297,6 +299,7 @@ void oct_trainer_close(oct_trainer *t)
     if (t->trace)
         fclose(t->trace);
     oct_profile_free(t);
+    oct_samples_free(t);
     oct_runlog_close(t->log);
     free(t->plan_table);
     free(t->not_int8);

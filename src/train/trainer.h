@@ -47,6 +47,7 @@ struct oct_trainer {
     FILE *trace;
     struct oct_observer observer;
     struct oct_profile *profile;
+    struct oct_samples *samples; /* of weight gradients; NULL: none are taken */
 
     struct oct_run_info info;
     char *plan_table, *not_int8, *two_plane, libraries[128];
@@ -76,7 +77,12 @@ enum oct_status oct_checkpoint_resume_newest(struct oct_trainer *t, bool *found)
 /* Removes all but the newest `keep` files <prefix>*.safetensors. */
 void oct_checkpoint_prune(const char *dir, const char *prefix, int keep);
 
-/* watch.c: what can be seen of a step. */
+/* watch.c: what can be seen of a step. Weight gradients are sampled if health is logged anywhere. */
+bool oct_wants_samples(const struct oct_options *options);
+enum oct_status oct_samples_open(struct oct_trainer *t);
+void oct_samples_free(struct oct_trainer *t);
+/* Prepares the observer for the next part of a step. */
+void oct_samples_arm(struct oct_trainer *t, bool first_part);
 enum oct_status oct_trace_open(struct oct_trainer *t);
 void oct_trace_step(struct oct_trainer *t);
 /* Names the first tensor of the present batch that holds a non-finite value. */

@@ -94,6 +94,100 @@ void oct_diagnose(struct oct_trainer *t, char *out, size_t size)
     g->observer = NULL;
 }
 
+/* --- int8 weight gradients next to those of unquantised errors --- */
+
+struct oct_samples {
+    float *dw, *dw_float; /* host copies, as long as the longest weight */
+    struct oct_cosine {
+        double sum;
+        int count;
+    } *cosine;            /* of every node, since the last report */
+};
+
+bool oct_wants_samples(const struct oct_options *options)
+{
+    return options->output_dir || options->stats_interval > 0;
+}
+
+enum oct_status oct_samples_open(struct oct_trainer *t)
+{
+    const struct oct_graph *g = t->graph;
+    struct oct_samples *samples;
+    size_t longest = 1;
+
+    if (!g->with_samples)
+        return OCT_OK;
+    for (int i = 0; i < g->param_count; i++)
+        if ((size_t)g->params[i].count > longest)
+            longest = (size_t)g->params[i].count;
+    t->observer.user = t;
+    t->samples = samples = calloc(1, sizeof *samples);
+    if (samples) {
+        samples->dw = calloc(longest, sizeof *samples->dw);
+        samples->dw_float = calloc(longest, sizeof *samples->dw_float);
+        samples->cosine = calloc((size_t)g->node_count, sizeof *samples->cosine);
+    }
+    if (!samples || !samples->dw || !samples->dw_float || !samples->cosine)
+        return oct_fail(OCT_NOMEM, "no memory for samples of %zu weight gradients", longest);
+    return OCT_OK;
+}
+
+void oct_samples_free(struct oct_trainer *t)
+{
+    if (!t->samples)
+        return;
+    free(t->samples->dw);
+    free(t->samples->dw_float);
+    free(t->samples->cosine);
+    free(t->samples);
+    t->samples = NULL;
+}
+
+/* Adds the cosine between two gradients. Without a direction (all zeros, NaN) there is none. */
+static void sample_gradients(
+    void *user, const struct oct_node *node, const void *dw, const void *dw_float, int64_t count)
+{
+    struct oct_trainer *t = user;
+    struct oct_samples *s = t->samples;
+    size_t bytes = (size_t)count * sizeof *s->dw;
+    double dot = 0.0, norm = 0.0, norm_float = 0.0;
+
+    if (t->backend->download(t->backend, s->dw, dw, bytes) != OCT_OK ||
+        t->backend->download(t->backend, s->dw_float, dw_float, bytes) != OCT_OK)
+        return;
+    for (int64_t i = 0; i < count; i++) {
+        dot += (double)s->dw[i] * (double)s->dw_float[i];
+        norm += (double)s->dw[i] * (double)s->dw[i];
+        norm_float += (double)s->dw_float[i] * (double)s->dw_float[i];
+    }
+    double cosine = dot / sqrt(norm * norm_float);
+    if (!isfinite(cosine))
+        return;
+    s->cosine[node->index].sum += cosine;
+    s->cosine[node->index].count++;
+}
+
+/* Only the first part of a step finds its int8 gradient by itself in the buffer. */
+void oct_samples_arm(struct oct_trainer *t, bool first_part)
+{
+    int interval = t->options.stats_interval;
+    bool due = interval > 0 ? (t->at.step + 1) % interval == 0
+                            : t->at.step_in_epoch + 1 == t->steps_per_epoch;
+    bool sampled = t->samples && first_part && due;
+
+    t->observer.gradients = sampled ? sample_gradients : NULL;
+}
+
+/* Mean cosine since the last report; NaN if there is none. */
+static double take_cosine(struct oct_trainer *t, const struct oct_node *node)
+{
+    if (!t->samples)
+        return NAN;
+    struct oct_cosine cosine = t->samples->cosine[node->index];
+    t->samples->cosine[node->index] = (struct oct_cosine){0};
+    return cosine.count > 0 ? cosine.sum / cosine.count : NAN;
+}
+
 /* --- health of the errors' codes --- */
 
 static enum oct_status read_counts(
@@ -175,7 +269,7 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             .saturation_dx = NAN,
             .tail_share = NAN,
             .clip_over_amax = NAN,
-            .cosine_dw = NAN};
+            .cosine_dw = take_cosine(t, node)};
         if (!y->pre)
             continue;
         OCT_TRY(read_counts(t, y->pre, counts));

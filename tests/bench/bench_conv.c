@@ -1,7 +1,8 @@
 /* Times the int8 products of the ResNets' layers next to oneDNN's f32 and bf16 convolutions in the
  * same process, contenders alternating. Every layer is verified against the oracle first, at batch
  * 1. Prints, per layer and pass, the minimum over rounds, TOPS, and the share of the rate that a
- * loop without memory accesses reaches in the same run.
+ * loop without memory accesses reaches in the same run. With one thread, time is the thread's own
+ * processor time, which other programs on the machine disturb least; else wall time.
  *
  * usage: bench_conv [resnet20|resnet18|resnet50|all] [isa] [threads] [rounds] [first layer] [last]
  */
@@ -33,10 +34,10 @@ static void die(const char *what)
     exit(1);
 }
 
-static double now(void)
+static double now(int threads)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -258,9 +259,9 @@ static double measure_peak(struct oct_cpu *cpu)
     const int threads = oct_pool_threads(cpu->pool);
     double best = 0.0;
     for (int i = 0; cpu->tile->peak && threads <= 64 && i < 10; i++) {
-        double t = now(), sum = 0.0;
+        double t = now(threads), sum = 0.0;
         oct_pool_run(cpu->pool, threads, peak_work, &job);
-        t = now() - t;
+        t = now(threads) - t;
         for (int n = 0; n < threads; n++)
             sum += job.products[n];
         best = sum / t > best ? sum / t : best;
@@ -295,7 +296,7 @@ static void time_layer(struct oct_cpu *cpu, const struct conv_layer *layer, int 
     for (int round = 0; round <= o->rounds; round++) { /* round 0 warms up */
         for (int pass = 0; pass < PASSES; pass++) {
             for (int who = 0; who < CONTENDERS; who++) {
-                double t = now();
+                double t = now(o->threads);
                 if (who == INT8) {
                     run_int8(&l, pass);
                 } else {
@@ -303,7 +304,7 @@ static void time_layer(struct oct_cpu *cpu, const struct conv_layer *layer, int 
                     dnnl_must(dnnl_primitive_execute(p->primitive, stream, 3, p->args));
                     dnnl_must(dnnl_stream_wait(stream));
                 }
-                t = now() - t;
+                t = now(o->threads) - t;
                 if (round > 0 && t < best[pass][who])
                     best[pass][who] = t;
             }

@@ -116,6 +116,7 @@ static enum oct_status conv_backward(struct oct_graph *g, struct oct_node *node)
     }
     struct oct_operand wgrad_x = conv_x(g, node, node->layer.wgrad);
     OCT_TRY(oct_product_wgrad(g, node, &wgrad_x, &dy));
+    OCT_TRY(oct_product_sample(g, node, &wgrad_x, oct_out(g, node)->pre->dy_sample));
     if (self->has_dgrad)
         OCT_TRY(oct_product_dgrad(g, node, &dy, x));
     return OCT_OK;

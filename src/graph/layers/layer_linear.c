@@ -254,6 +254,7 @@ static enum oct_status linear_backward(struct oct_graph *g, struct oct_node *nod
         .workspace = oct_plan_workspace_data(g->plan)};
     OCT_TRY(g->backend->channel_sum(g->backend, &bias));
     OCT_TRY(oct_product_wgrad(g, node, &wgrad_x, &dy));
+    OCT_TRY(oct_product_sample(g, node, &wgrad_x, y->grad));
     return oct_product_dgrad(g, node, &dy, x);
 }
 

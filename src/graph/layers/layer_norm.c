@@ -155,6 +155,9 @@ static void book_backward(struct oct_graph *g, struct oct_node *node)
         pre->dy_real = book(g, node,
             (size_t)oct_value_elements(y) * oct_dtype_bytes(g->numerics->act_dtype), now,
             oct_backward_moment(g, &g->nodes[y->producer]), "dy");
+    if (g->with_samples && pre->layer.wgrad)
+        pre->dy_sample = book(g, node, 4 * (size_t)oct_value_elements(y), now,
+            oct_backward_moment(g, &g->nodes[y->producer]), "dy_sample");
     if (residual)
         oct_value_write_grad(g, residual, node);
 }
@@ -281,6 +284,7 @@ static enum oct_status set_range(
 static enum oct_status norm_forward(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
+    const struct oct_value *y = oct_in(g, node, 0);
     struct oct_value *out = oct_out(g, node);
     double begin = oct_op_begin(g);
     struct oct_act_fwd_args args;
@@ -302,6 +306,14 @@ static enum oct_status norm_forward(struct oct_graph *g, struct oct_node *node)
     args.mask = g->training ? oct_buffer_data(self->mask) : NULL;
     OCT_TRY(g->backend->act_fwd(g->backend, &args));
     oct_op_end(g, node, "forward", begin);
+    oct_trace(g, node, "a", OCT_F32, self->a, y->c);
+    oct_trace(g, node, "b", OCT_F32, self->b, y->c);
+    oct_trace(g, node, "ix", OCT_F32, self->ix, y->c);
+    oct_trace(g, node, "jx", OCT_F32, self->jx, y->c);
+    if (g->training) {
+        oct_trace(g, node, "xhat_max", OCT_F32, self->xhat_max, y->c);
+        oct_trace(g, node, "mask", OCT_U8, self->mask, (oct_value_elements(out) + 7) / 8);
+    }
     oct_trace(g, node, "codes", OCT_S8, out->codes, oct_value_elements(out));
     oct_trace(g, node, "real", out->real_dtype, out->real, oct_value_elements(out));
     return OCT_OK;
@@ -481,6 +493,17 @@ static enum oct_status apply(struct oct_graph *g, struct oct_node *node)
     return g->backend->bn_bwd_apply(g->backend, &args);
 }
 
+/* dY as it was before quantisation, in a pass of its own that has no other output. */
+static enum oct_status sample(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_pre *pre = oct_in(g, node, 0)->pre;
+    struct oct_bn_bwd_apply_args args = apply_args(g, node);
+
+    args.dy = oct_buffer_data(pre->dy_sample);
+    args.dy_dtype = OCT_F32;
+    return args.dy ? g->backend->bn_bwd_apply(g->backend, &args) : OCT_OK;
+}
+
 static enum oct_status norm_backward(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
@@ -494,6 +517,12 @@ static enum oct_status norm_backward(struct oct_graph *g, struct oct_node *node)
     begin = oct_op_begin(g);
     OCT_TRY(apply(g, node));
     oct_op_end(g, node, "backward apply", begin);
+    if (oct_is_sampled(g))
+        OCT_TRY(sample(g, node));
+    oct_trace(g, node, "m1", OCT_F32, self->m1, y->c);
+    oct_trace(g, node, "m2", OCT_F32, self->m2, y->c);
+    oct_trace(g, node, "bound", OCT_F32, self->bound, y->c);
+    oct_trace(g, node, "sigma", OCT_F32, self->sigma, y->c);
     oct_trace(g, node, "dgamma", OCT_F32, g->params[self->gamma].grad, y->c);
     oct_trace(g, node, "dbeta", OCT_F32, g->params[self->beta].grad, y->c);
     oct_trace(g, node, "dy_dw", OCT_S8, pre->dy_channel, elements);

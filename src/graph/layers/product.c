@@ -68,6 +68,12 @@ static struct oct_operand shape_of_operand(
     return operand;
 }
 
+static struct oct_operand float_operand(enum oct_dtype dtype, const struct oct_buffer *buffer)
+{
+    struct oct_operand operand = {.dtype = dtype, .planes = 1, .data = oct_buffer_data(buffer)};
+    return operand;
+}
+
 /* Asks the backend, with pointers unset, whether it can do the three products. */
 static enum oct_status check_products(struct oct_graph *g, struct oct_node *node)
 {
@@ -111,10 +117,44 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
     return OCT_OK;
 }
 
+/* The float weight gradient that sampled steps compare with. */
+static struct oct_conv_wgrad_args sample_args(const struct oct_graph *g,
+    const struct oct_node *node, const struct oct_buffer *dy)
+{
+    const struct oct_product *self = node->self;
+    struct oct_conv_wgrad_args args = {.shape = node->shape,
+        .x = float_operand(OCT_F32, self->x_sample),
+        .dy = float_operand(OCT_F32, dy),
+        .dw = oct_buffer_data(self->dw_sample),
+        .mode = OCT_OVERWRITE,
+        .workspace = oct_plan_workspace_data(g->plan)};
+    return args;
+}
+
+static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_product *self = node->self;
+    int back = oct_backward_moment(g, node);
+    size_t bytes = 0;
+
+    if (!g->with_samples || !node->layer.wgrad)
+        return OCT_OK;
+    self->x_sample = oct_plan_book(g->plan,
+        4 * (size_t)oct_value_elements(&g->values[node->in[0]]), back, back, "%s.x_sample",
+        node->name);
+    self->dw_sample = oct_plan_book(g->plan, 4 * (size_t)g->params[self->weight].count, back, back,
+        "%s.dw_sample", node->name);
+    struct oct_conv_wgrad_args args = sample_args(g, node, NULL);
+    OCT_TRY(g->backend->conv_wgrad_check(g->backend, &args, &bytes));
+    oct_plan_workspace(g->plan, bytes);
+    return OCT_OK;
+}
+
 enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_product *self = node->self;
     book_packs(g, node);
+    OCT_TRY(book_sample(g, node));
     oct_plan_workspace(
         g->plan, g->backend->channel_workspace(g->backend, g->params[self->weight].count, 1));
     return check_products(g, node);
@@ -133,12 +173,6 @@ struct oct_operand oct_product_w(
         .data_lo = oct_buffer_data(lo)};
     if (integer)
         operand.scale = oct_buffer_data(self->w_range.scale);
-    return operand;
-}
-
-static struct oct_operand float_operand(enum oct_dtype dtype, const struct oct_buffer *buffer)
-{
-    struct oct_operand operand = {.dtype = dtype, .planes = 1, .data = oct_buffer_data(buffer)};
     return operand;
 }
 
@@ -172,6 +206,41 @@ enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
     OCT_TRY(g->backend->conv_wgrad(g->backend, &args));
     oct_op_end(g, node, "wgrad", begin);
     oct_trace(g, node, "dw", OCT_F32, weight->grad, weight->count);
+    return OCT_OK;
+}
+
+/* Codes as numbers: an average over windows of one pixel. */
+static enum oct_status numbers_of_codes(
+    struct oct_graph *g, const struct oct_node *node, const struct oct_operand *x)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_conv_shape *in = &node->shape;
+    struct oct_pool_args args = {.shape = {.n = in->n, .d = in->d, .h = in->h, .w = in->w,
+                                     .c = in->c, .k = in->c, .t = 1, .r = 1, .s = 1,
+                                     .stride_d = 1, .stride_h = 1, .stride_w = 1,
+                                     .dilation_d = 1, .dilation_h = 1, .dilation_w = 1,
+                                     .groups = in->c},
+        .average = 1,
+        .x = x->data,
+        .x_dtype = OCT_S8,
+        .x_scale = x->scale,
+        .y = oct_buffer_data(self->x_sample),
+        .y_dtype = OCT_F32};
+    return g->backend->pool(g->backend, &args);
+}
+
+enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
+    const struct oct_operand *x, const struct oct_buffer *dy)
+{
+    const struct oct_product *self = node->self;
+    const struct oct_param *weight = &g->params[self->weight];
+
+    if (!oct_is_sampled(g) || !self->x_sample)
+        return OCT_OK;
+    struct oct_conv_wgrad_args args = sample_args(g, node, dy);
+    OCT_TRY(numbers_of_codes(g, node, x));
+    OCT_TRY(g->backend->conv_wgrad(g->backend, &args));
+    g->observer->gradients(g->observer->user, node, weight->grad->data, args.dw, weight->count);
     return OCT_OK;
 }
 

@@ -11,6 +11,7 @@ struct oct_product {
     struct oct_range_state w_range;
     struct oct_buffer *w_fprop, *w_fprop_lo; /* packs */
     struct oct_buffer *w_dgrad, *w_dgrad_lo;
+    struct oct_buffer *x_sample, *dw_sample; /* f32, in sampled steps */
 };
 
 /* The error dY in every form that was made. */
@@ -40,6 +41,10 @@ struct oct_operand oct_product_w(
 /* dw (+)= dy (x) x, with x as the layer keeps it (codes or reals, as node->layer.wgrad says). */
 enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
     const struct oct_operand *x, const struct oct_gradient *dy);
+/* In a sampled step: shows the observer the int8 dw just made and float wgrad(x, dy), x the same
+ * codes as numbers, dy f32. */
+enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
+    const struct oct_operand *x, const struct oct_buffer *dy);
 /* dx (+)= dgrad(dy, w), into x's gradient. */
 enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
     const struct oct_gradient *dy, struct oct_value *x);
