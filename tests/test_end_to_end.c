@@ -155,7 +155,9 @@ Test(end_to_end, resume_behind_the_end_evaluates_again)
 
     expect_code(0, "train" SMALL "--output-dir run");
     snprintf(want, sizeof want, "%s", program_line(" * Acc@1", " Time"));
+    cr_assert_eq(system("cp run/last.safetensors run/recovery-1-7.safetensors"), 0);
     expect_code(0, "train" SMALL "--output-dir run --resume auto");
+    cr_expect_eq(folder_count("run", "recovery-"), 0, "left by a kill behind the last save");
     cr_expect_str_eq(program_line(" * Acc@1", " Time"), want);
     cr_expect_eq(count_records("run/log.jsonl", "epoch"), 2);
 }

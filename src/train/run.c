@@ -165,6 +165,15 @@ static void next_epoch(struct oct_trainer *t)
     t->loader_started = false;
 }
 
+/* What the files of a whole epoch make superfluous. */
+static void prune_epoch(const struct oct_trainer *t)
+{
+    if (!t->options.output_dir)
+        return;
+    oct_checkpoint_prune(t->options.output_dir, "checkpoint-", t->options.checkpoint_hist);
+    oct_checkpoint_prune(t->options.output_dir, "recovery-", 0);
+}
+
 static enum oct_status save_epoch(struct oct_trainer *t, bool is_best)
 {
     char name[64];
@@ -174,10 +183,7 @@ static enum oct_status save_epoch(struct oct_trainer *t, bool is_best)
     if (t->options.checkpoint_hist > 0)
         OCT_TRY(save_as(t, name));
     OCT_TRY(save_as(t, "last"));
-    if (t->options.output_dir) {
-        oct_checkpoint_prune(t->options.output_dir, "checkpoint-", t->options.checkpoint_hist);
-        oct_checkpoint_prune(t->options.output_dir, "recovery-", 0);
-    }
+    prune_epoch(t);
     return OCT_OK;
 }
 
@@ -262,6 +268,7 @@ static enum oct_status finish(struct oct_trainer *t, struct oct_result *result)
         result->images_per_second /= result->train_seconds;
     if (t->at.step_in_epoch > 0) /* ended inside an epoch */
         return save_as(t, "last");
+    prune_epoch(t); /* again: the process that saved the epoch may have died before it could */
     return OCT_OK;
 }
 
