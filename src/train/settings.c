@@ -85,7 +85,7 @@ void oct_options_init(struct oct_options *options)
         .hflip = -1.0,
         .model = "resnet20",
         .precision = "int8",
-        .scheme = "dai8",
+        .scheme = oct_scheme_name(0),
         .int8_fwd = 1,
         .int8_dgrad = 1,
         .int8_wgrad = 1,
