@@ -119,6 +119,9 @@ $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $< $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
 
+# This one runs the program.
+$(BUILD)/tests/test_end_to_end: | $(BUILD)/octet
+
 # Each tests/fuzz/fuzz_NAME.c is a libFuzzer program; the library is built anew with its coverage.
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -145,9 +148,11 @@ test: $(TESTS) ## every test but the long ones; the last line sums up
 check: $(SHORT) ## the tests that take seconds
 	$(Q)scripts/run-tests $(SHORT)
 
-test-long: $(TESTS) $(LONG) ## all tests, once per instruction set, and the long ones
+test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, long ones, kill -9
 	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
 	$(Q)$(if $(LONG),scripts/run-tests $(LONG))
+	$(Q)for precision in int8 fp32; do \
+	    OCTET=$(BUILD)/octet scripts/kill-test --precision $$precision || exit 1; done
 
 asan: ## the short tests under the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \

@@ -237,7 +237,7 @@ OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path)
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
 /* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run that
- * wrote a checkpoint, e.g. "model", "precision", "scheme". */
+ * wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say. */
 OCT_API enum oct_status oct_checkpoint_setting(
     const char *path, const char *key, char *value, size_t size);
 

@@ -311,6 +311,7 @@ Test(cli, table_is_sound)
         }
         cr_expect_leq(spellings, (size_t)200);
     }
+    cr_expect_leq(oct_option_count, (size_t)OCT_OPTIONS_MAX);
 }
 
 Test(cli, train_prints_parsable_lines)
@@ -407,9 +408,48 @@ Test(cli, second_signal_kills, .signal = SIGINT)
     raise(SIGINT);
 }
 
+static void made_with(const char *key, const char *value)
+{
+    size_t i = 0;
+
+    while (fake.setting[i][0] != NULL)
+        i++;
+    fake.setting[i][0] = key;
+    fake.setting[i][1] = value;
+}
+
+Test(cli, eval_takes_the_settings_of_the_checkpoint)
+{
+    made_with("model", "resnet8");
+    made_with("precision", "bf16");
+    made_with("dataset", "synthetic");
+    made_with("scheme_opt", "");
+    made_with("batch_size", "7");
+    made_with("model_ema", "1");
+    made_with("hflip", "-1");
+    cr_assert_eq(octet("eval --checkpoint F"), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(fake.strings[0], "bf16|dai8|resnet8|-|-|-|F");
+    cr_expect_eq(fake.opened[0].batch_size, 7);
+    cr_expect_eq(fake.opened[0].model_ema, 1);
+    cr_assert_eq(octet("eval DIR --checkpoint F --eval-precision fp32 -b 9"), OCT_EXIT_OK);
+    cr_expect_str_eq(fake.strings[1], "fp32|dai8|resnet8|DIR|-|-|F");
+    cr_expect_eq(fake.opened[1].batch_size, 9);
+}
+
+Test(cli, eval_asks_for_what_nobody_says)
+{
+    cr_expect_eq(octet("eval DIR --checkpoint F"), OCT_EXIT_USAGE);
+    cr_expect_eq(octet("eval DIR --checkpoint F --precision int8"), OCT_EXIT_USAGE);
+    made_with("model", "resnet1");
+    cr_expect_eq(octet("eval DIR --checkpoint F --precision int8"), OCT_EXIT_USAGE);
+    expect_in(err_text, "F: model takes");
+    cr_expect_eq(octet("eval --checkpoint F --precision int8 -a resnet8"), OCT_EXIT_USAGE);
+    expect_in(err_text, "no data");
+}
+
 Test(cli, eval_writes_nothing)
 {
-    cr_assert_eq(octet("eval DIR --checkpoint F --precision int8"), OCT_EXIT_OK);
+    cr_assert_eq(octet("eval DIR --checkpoint F --precision int8 -a resnet20"), OCT_EXIT_OK);
     cr_expect_str_eq(fake.strings[0], "int8|dai8|resnet20|DIR|-|-|F");
     expect_in(out_text, " * Acc@1 76.52 Acc@5 93.10 Loss");
     cr_assert_eq(octet("train DIR -e --resume F --output-dir RUN"), OCT_EXIT_OK);

@@ -434,12 +434,14 @@ Test(runlog, odd_curves)
         {1e-30, 1e-30, 1e-30}, {INFINITY, 1, 2}};
     static const double top1[] = {100, 0, 50};
     for (size_t i = 0; i < sizeof losses / sizeof losses[0]; i++) {
-        struct oct_runlog *log = open_log(i == 0 ? -1 : 0, 0);
+        struct oct_runlog *log = open_log(-1, 0);
         for (int e = 0; e < 3; e++) {
             struct oct_epoch_record r = {
                 .epoch = e, .train_loss = losses[i][e], .eval_top1 = top1[i % 3]};
             cr_expect(oct_runlog_epoch(log, &r) == OCT_OK, "case %zu: %s", i, oct_last_error());
         }
         oct_runlog_close(log);
+        cr_assert_eq(remove(folder_path(dir, "log.jsonl")), 0);
+        cr_assert_eq(remove(folder_path(dir, "summary.csv")), 0);
     }
 }

@@ -32,12 +32,66 @@ int oct_cli_evaluate(unsigned command, const struct oct_options *options)
     return OCT_EXIT_OK;
 }
 
+/* What of the run that wrote a checkpoint decides its accuracy. The first two a file must say. */
+static const char *const adopted[] = {"model", "precision", "data", "dataset", "synthetic_images",
+    "synthetic_size", "synthetic_classes", "seed", "scheme", "scheme_opt", "rounding", "refresh",
+    "int8_fwd", "int8_dgrad", "int8_wgrad", "int8_skip", "first_last", "act_dtype", "batch_size",
+    "label_smoothing", "model_ema"};
+enum { ADOPTED = sizeof adopted / sizeof *adopted, NEEDED = 2 };
+
+/* 1 if the command line has the last word on `key`. */
+static int decided(const struct oct_settings *settings, const char *key)
+{
+    if (strcmp(key, "dataset") == 0 && oct_settings_given(settings, "data"))
+        return 1; /* a folder is named: what it holds shows */
+    if (strcmp(key, "scheme_opt") == 0 && oct_settings_given(settings, "scheme"))
+        return 1; /* options of another scheme */
+    return oct_settings_given(settings, key);
+}
+
+/* Settings that the command line leaves open become those of the run that wrote the checkpoint. */
+static int adopt_settings(const struct oct_settings *asked, struct oct_settings *settings)
+{
+    const char *path = asked->run.checkpoint;
+    char value[1024], shown[1200];
+
+    for (size_t i = 0; i < ADOPTED; i++) {
+        enum oct_status status;
+        int code;
+
+        if (decided(asked, adopted[i]))
+            continue;
+        status = oct_checkpoint_setting(path, adopted[i], value, sizeof value);
+        if (status == OCT_ARG && i >= NEEDED)
+            continue;
+        if (status != OCT_OK)
+            return oct_library_error(OCT_CMD_EVAL, status);
+        if (value[0] == '\0')
+            continue;
+        snprintf(shown, sizeof shown, "%s: %s", path, adopted[i]);
+        code = oct_settings_set(
+            settings, OCT_CMD_EVAL, oct_option_find(OCT_CMD_TRAIN, adopted[i]), shown, value);
+        if (code != OCT_EXIT_OK)
+            return code;
+    }
+    return OCT_EXIT_OK;
+}
+
 int oct_cli_eval(const struct oct_settings *settings)
 {
+    struct oct_settings own = *settings;
+    int code;
+
     if (settings->run.checkpoint == NULL)
         return oct_usage_error(OCT_CMD_EVAL, "no weights; name them with --checkpoint FILE");
-    if (settings->run.data == NULL && strcmp(settings->run.dataset, "synthetic") != 0)
-        return oct_usage_error(
-            OCT_CMD_EVAL, "no data; name the folder, or use --dataset synthetic");
-    return oct_cli_evaluate(OCT_CMD_EVAL, &settings->run);
+    own.owned = NULL; /* what is adopted, and nothing else, is freed here */
+    own.owned_count = 0;
+    code = adopt_settings(settings, &own);
+    if (code == OCT_EXIT_OK && own.run.data == NULL && strcmp(own.run.dataset, "synthetic") != 0)
+        code =
+            oct_usage_error(OCT_CMD_EVAL, "no data; name the folder, or use --dataset synthetic");
+    if (code == OCT_EXIT_OK)
+        code = oct_cli_evaluate(OCT_CMD_EVAL, &own.run);
+    oct_settings_close(&own);
+    return code;
 }

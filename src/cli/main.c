@@ -16,7 +16,8 @@ static const struct command commands[] = {
         "DIR holds CIFAR-10/100 binary files or IDX files (MNIST, Fashion-MNIST).\n"
         "The first SIGINT or SIGTERM ends the running step, saves, and exits with 130 or 143."},
     {OCT_CMD_EVAL, oct_cli_eval, "[DIR] --checkpoint FILE [options]",
-        "evaluate a checkpoint, in the precision asked for", ""},
+        "evaluate a checkpoint",
+        "What is not given - network, arithmetic, data - is that of the run that wrote FILE."},
     {OCT_CMD_COMPARE, oct_cli_compare, "[DIR] [options]",
         "train the same network in several precisions and print one table",
         "Runs share seed, initial weights, order of images and settings. With --output-dir each\n"

@@ -261,7 +261,7 @@ static int set_number(void *field, unsigned command, const struct oct_option *op
     return OCT_EXIT_OK;
 }
 
-int oct_settings_set(struct oct_settings *settings, unsigned command,
+static int set_value(struct oct_settings *settings, unsigned command,
     const struct oct_option *option, const char *shown, const char *text)
 {
     void *field = (char *)settings + option->offset;
@@ -284,6 +284,25 @@ int oct_settings_set(struct oct_settings *settings, unsigned command,
     default:
         return set_number(field, command, option, shown, text);
     }
+}
+
+int oct_settings_set(struct oct_settings *settings, unsigned command,
+    const struct oct_option *option, const char *shown, const char *text)
+{
+    int code = set_value(settings, command, option, shown, text);
+
+    if (code == OCT_EXIT_OK)
+        settings->given[option - oct_option_table] = 1;
+    return code;
+}
+
+int oct_settings_given(const struct oct_settings *settings, const char *name)
+{
+    for (size_t i = 0; i < oct_option_count; i++) {
+        if (settings->given[i] && same_name(oct_option_table[i].name, name))
+            return 1;
+    }
+    return 0;
 }
 
 static void format_list(const struct oct_list *list, char *out, size_t size)

@@ -20,6 +20,8 @@ enum oct_command_bit {
     OCT_CMD_ALL = 31
 };
 
+enum { OCT_OPTIONS_MAX = 128 }; /* rows of oct_option_table at most; test_cli counts them */
+
 struct oct_settings {
     struct oct_options run;
     const char *optimiser; /* "sgd" */
@@ -36,6 +38,7 @@ struct oct_settings {
     int help;
     char **owned; /* strings that the pointers above refer to */
     size_t owned_count;
+    unsigned char given[OCT_OPTIONS_MAX]; /* 1 where the user set that row of oct_option_table */
 };
 
 enum oct_kind {
@@ -83,6 +86,9 @@ int oct_settings_config(struct oct_settings *settings, unsigned command, const c
  * `text` is copied. */
 int oct_settings_set(struct oct_settings *settings, unsigned command,
     const struct oct_option *option, const char *shown, const char *text);
+
+/* 1 if oct_settings_set has set the option called `name`, 0 if it has its default. */
+int oct_settings_given(const struct oct_settings *settings, const char *name);
 
 /* The option called `name` (or by an alias), '_' counting as '-'; NULL if `command` has none. */
 const struct oct_option *oct_option_find(unsigned command, const char *name);

@@ -395,7 +395,7 @@ enum oct_status oct_checkpoint_setting(
     snprintf(name, sizeof name, "octet.arg.%s", key);
     text = oct_safetensors_metadata(file, name);
     if (!text)
-        OCT_OUT(oct_fail(OCT_IO, "%s does not say its %s: name it on the command line", path, key));
+        OCT_OUT(oct_fail(OCT_ARG, "%s does not say its %s: name it on the command line", path, key));
     snprintf(value, size, "%s", text);
 out:
     oct_safetensors_close(file);
@@ -422,9 +422,15 @@ static bool named(const char *name, const char *prefix)
            strcmp(name + n - m, ".safetensors") == 0;
 }
 
-/* The usable checkpoints of a folder, newest first; *out is the caller's to free. */
-static enum oct_status list_checkpoints(
-    struct oct_trainer *t, const char *dir, struct found **out, size_t *count)
+static void warn_of_last_error(struct oct_trainer *t)
+{
+    oct_emit(t, (struct oct_event){.kind = OCT_EVENT_WARNING, .text = oct_last_error()});
+}
+
+/* The checkpoints of a folder that can be read, newest first; *out is the caller's to free.
+ * *refused counts the others. */
+static enum oct_status list_checkpoints(struct oct_trainer *t, const char *dir, struct found **out,
+    size_t *count, size_t *refused)
 {
     static const char *const prefixes[] = {"last", "recovery-", "checkpoint-"};
     struct found *list = NULL;
@@ -434,6 +440,7 @@ static enum oct_status list_checkpoints(
 
     *out = NULL;
     *count = 0;
+    *refused = 0;
     if (!folder)
         return OCT_OK; /* no folder yet: nothing to resume */
     while ((entry = readdir(folder))) {
@@ -450,8 +457,8 @@ static enum oct_status list_checkpoints(
             status = number(file, item.path, "step", &item.step);
         oct_safetensors_close(file);
         if (status != OCT_OK) {
-            oct_emit(t, (struct oct_event){
-                            .kind = OCT_EVENT_WARNING, .text = oct_last_error()});
+            warn_of_last_error(t);
+            ++*refused;
             continue;
         }
         struct found *grown = realloc(list, (n + 1) * sizeof *list);
@@ -473,16 +480,26 @@ static enum oct_status list_checkpoints(
 
 enum oct_status oct_checkpoint_resume_newest(struct oct_trainer *t, bool *found)
 {
+    const char *dir = t->options.output_dir;
     enum oct_status status = OCT_OK;
     struct found *list;
-    size_t count;
+    size_t count, refused;
 
     *found = false;
-    OCT_TRY(list_checkpoints(t, t->options.output_dir, &list, &count));
-    if (count > 0) {
-        OCT_OUT(oct_checkpoint_load(t, list[0].path, false));
-        *found = true;
+    OCT_TRY(list_checkpoints(t, dir, &list, &count, &refused));
+    for (size_t i = 0; i < count && !*found; i++) {
+        status = oct_checkpoint_load(t, list[i].path, false);
+        *found = status == OCT_OK;
+        if (status == OCT_ARG) /* made with other options: an older one would be too */
+            goto out;
+        if (status != OCT_OK)
+            warn_of_last_error(t);
     }
+    if (!*found && count + refused > 0)
+        OCT_OUT(oct_fail(OCT_IO,
+            "none of the %zu checkpoints in '%s' can be used, see the warnings: choose another "
+            "folder to start anew",
+            count + refused, dir));
 out:
     free(list);
     return status;

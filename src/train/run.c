@@ -68,6 +68,14 @@ static enum oct_status sample_saturation(struct oct_trainer *t, double *share)
     return OCT_OK;
 }
 
+/* What the log cannot write is told once; training goes on, and checkpoints stop it if they fail. */
+static void go_on_without_log(struct oct_trainer *t, enum oct_status status)
+{
+    if (status != OCT_OK)
+        oct_emit(t, (struct oct_event){
+                        .kind = OCT_EVENT_WARNING, .step = t->at.step, .text = oct_last_error()});
+}
+
 static enum oct_status report_step(struct oct_trainer *t, const struct oct_step_outcome *outcome)
 {
     struct oct_event event;
@@ -87,7 +95,8 @@ static enum oct_status report_step(struct oct_trainer *t, const struct oct_step_
         .data_seconds = event.data_seconds,
         .step_seconds = event.step_seconds,
         .saturation = event.saturation};
-    return oct_runlog_step(t->log, &record);
+    go_on_without_log(t, oct_runlog_step(t->log, &record));
+    return OCT_OK;
 }
 
 static bool out_of_steps(const struct oct_trainer *t)
@@ -140,13 +149,7 @@ static enum oct_status log_epoch(
     t->saturated_before = 0; /* oct_health cleared the counters */
     record.layers = layers;
     record.layer_count = count;
-    status = oct_runlog_epoch(t->log, &record);
-    /* The records are written; only PLplot is missing. Training goes on without the picture. */
-    if (status == OCT_UNSUPPORTED) {
-        oct_emit(t, (struct oct_event){
-                        .kind = OCT_EVENT_WARNING, .step = at->step, .text = oct_last_error()});
-        status = OCT_OK;
-    }
+    go_on_without_log(t, oct_runlog_epoch(t->log, &record));
 out:
     free(layers);
     return status;
@@ -162,6 +165,15 @@ static void next_epoch(struct oct_trainer *t)
     t->loader_started = false;
 }
 
+/* What the files of a whole epoch make superfluous. */
+static void prune_epoch(const struct oct_trainer *t)
+{
+    if (!t->options.output_dir)
+        return;
+    oct_checkpoint_prune(t->options.output_dir, "checkpoint-", t->options.checkpoint_hist);
+    oct_checkpoint_prune(t->options.output_dir, "recovery-", 0);
+}
+
 static enum oct_status save_epoch(struct oct_trainer *t, bool is_best)
 {
     char name[64];
@@ -171,10 +183,7 @@ static enum oct_status save_epoch(struct oct_trainer *t, bool is_best)
     if (t->options.checkpoint_hist > 0)
         OCT_TRY(save_as(t, name));
     OCT_TRY(save_as(t, "last"));
-    if (t->options.output_dir) {
-        oct_checkpoint_prune(t->options.output_dir, "checkpoint-", t->options.checkpoint_hist);
-        oct_checkpoint_prune(t->options.output_dir, "recovery-", 0);
-    }
+    prune_epoch(t);
     return OCT_OK;
 }
 
@@ -184,28 +193,42 @@ static bool evaluation_due(const struct oct_trainer *t)
     return done == t->options.epochs || (every > 0 && done % every == 0);
 }
 
+static void keep_evaluation(struct oct_result *result, const struct oct_eval_result *eval)
+{
+    result->eval_loss = eval->loss;
+    result->eval_top1 = eval->top1;
+    result->eval_top5 = eval->top5;
+}
+
+/* Evaluates and says so; *event is what was said. */
+static enum oct_status evaluate(struct oct_trainer *t, bool can_be_best,
+    struct oct_eval_result *eval, struct oct_event *event)
+{
+    OCT_TRY(oct_trainer_evaluate(t, eval));
+    event->kind = OCT_EVENT_EVAL;
+    event->eval_loss = eval->loss;
+    event->top1 = eval->top1;
+    event->top5 = eval->top5;
+    event->eval_seconds = eval->seconds;
+    event->is_best = can_be_best && eval->top1 > t->at.best_top1;
+    oct_emit(t, *event);
+    return OCT_OK;
+}
+
 static enum oct_status end_epoch(
     struct oct_trainer *t, struct oct_result *result, double data_seconds)
 {
     struct oct_eval_result eval = {.loss = NAN, .top1 = NAN, .top5 = NAN};
-    struct oct_event event = {.kind = OCT_EVENT_EVAL, .step = t->at.step, .epoch = t->at.epoch};
-    bool is_best = false;
+    struct oct_event event = {.step = t->at.step, .epoch = t->at.epoch};
+    bool is_best;
 
     result->train_loss = t->at.loss_sum / (double)t->at.step_in_epoch;
-    if (evaluation_due(t)) {
-        OCT_TRY(oct_trainer_evaluate(t, &eval));
-        is_best = eval.top1 > t->at.best_top1;
-        t->at.best_top1 = is_best ? eval.top1 : t->at.best_top1;
-        result->eval_loss = eval.loss;
-        result->eval_top1 = eval.top1;
-        result->eval_top5 = eval.top5;
-        event.eval_loss = eval.loss;
-        event.top1 = eval.top1;
-        event.top5 = eval.top5;
-        event.eval_seconds = eval.seconds;
-        event.is_best = is_best;
-        oct_emit(t, event);
-    }
+    if (evaluation_due(t))
+        OCT_TRY(evaluate(t, true, &eval, &event));
+    keep_evaluation(result, &eval);
+    is_best = event.is_best;
+    if (is_best)
+        t->at.best_top1 = eval.top1;
     OCT_TRY(log_epoch(t, &eval, data_seconds));
     event.kind = OCT_EVENT_EPOCH;
     event.loss_average = result->train_loss;
@@ -215,6 +238,23 @@ static enum oct_status end_epoch(
     next_epoch(t);
     OCT_TRY(save_epoch(t, is_best));
     oct_emit(t, event);
+    return OCT_OK;
+}
+
+/* Where the present weights have not been evaluated: --max-steps ended inside an epoch or before
+ * one with an evaluation, or a finished run was resumed. Leaves the best epoch as it is, which a
+ * resumed run must find as an uninterrupted one would. */
+static enum oct_status evaluate_end(struct oct_trainer *t, struct oct_result *result)
+{
+    struct oct_eval_result eval;
+    struct oct_event event = {.step = t->at.step, .epoch = t->at.epoch};
+
+    if ((!isnan(result->eval_top1) && t->at.step_in_epoch == 0) || t->stop)
+        return OCT_OK;
+    OCT_TRY(evaluate(t, false, &eval, &event));
+    keep_evaluation(result, &eval);
+    if (eval.top1 > result->best_top1)
+        result->best_top1 = eval.top1;
     return OCT_OK;
 }
 
@@ -228,6 +268,7 @@ static enum oct_status finish(struct oct_trainer *t, struct oct_result *result)
         result->images_per_second /= result->train_seconds;
     if (t->at.step_in_epoch > 0) /* ended inside an epoch */
         return save_as(t, "last");
+    prune_epoch(t); /* again: the process that saved the epoch may have died before it could */
     return OCT_OK;
 }
 
@@ -248,13 +289,7 @@ enum oct_status oct_trainer_run(oct_trainer *t, struct oct_result *out)
         OCT_TRY(end_epoch(t, &result, result.data_seconds - waited));
     }
     OCT_TRY(finish(t, &result));
-    if (isnan(result.eval_top1) && !t->stop) { /* nothing was evaluated on the way */
-        struct oct_eval_result eval;
-        OCT_TRY(oct_trainer_evaluate(t, &eval));
-        result.eval_loss = eval.loss;
-        result.eval_top1 = eval.top1;
-        result.eval_top5 = eval.top5;
-    }
+    OCT_TRY(evaluate_end(t, &result));
     *out = result;
     return OCT_OK;
 }

@@ -127,6 +127,7 @@ static enum oct_status lock_folder(struct oct_runlog *log)
             "another run is writing to '%s'; wait for its end or choose another "
             "folder",
             log->dir);
+    oct_runlog_sweep(log->dir);
     return OCT_OK;
 }
 

@@ -19,7 +19,7 @@ struct oct_runlog_options {
     const char *dir;                  /* created if missing, with its parents */
     const struct oct_key_value *args; /* resolved settings, written as args.yaml */
     size_t args_count;
-    int64_t resume_step; /* -1: a fresh run (existing logs are an error) */
+    int64_t resume_step; /* -1: a fresh run (existing logs are an error); 0: one that died early */
     int resume_epoch;    /* epochs completed at resume_step */
 };
 

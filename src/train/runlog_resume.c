@@ -3,11 +3,13 @@
 #include "base/file.h"
 #include "train/jsonl.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct cut {
     struct oct_atomic_file file;
@@ -24,14 +26,33 @@ static enum oct_status write_line(struct oct_atomic_file *file, const char *line
 static enum oct_status keep_record(void *user, const char *line, const json_t *object)
 {
     struct cut *cut = user;
+    json_int_t epoch = json_integer_value(json_object_get(object, "epoch"));
     const char *type = json_string_value(json_object_get(object, "type"));
+    if (cut->step == 0 && cut->epochs == 0 && epoch > 0)
+        return oct_fail(OCT_ARG,
+            "'%s' holds several epochs of a run whose checkpoints are gone: choose another folder",
+            cut->file.path);
     if (type && strcmp(type, "epoch") == 0) {
-        if (json_integer_value(json_object_get(object, "epoch")) >= cut->epochs)
+        if (epoch >= cut->epochs)
             return OCT_OK;
     } else if (json_integer_value(json_object_get(object, "step")) > cut->step) {
         return OCT_OK;
     }
     return write_line(&cut->file, line);
+}
+
+void oct_runlog_sweep(const char *dir)
+{
+    struct dirent *entry;
+    DIR *folder = opendir(dir);
+
+    while (folder && (entry = readdir(folder))) {
+        const char *mark = strstr(entry->d_name, ".tmp.");
+        if (mark && mark[5] && strspn(mark + 5, "0123456789") == strlen(mark + 5))
+            unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    if (folder)
+        closedir(folder);
 }
 
 enum oct_status oct_runlog_cut_json(const char *path, int64_t step, int epochs)

@@ -229,8 +229,10 @@ static enum oct_status open_start(struct oct_trainer *t, bool *resumed)
     return oct_checkpoint_load(t, o->resume, false);
 }
 
+/* A run killed before its first checkpoint left logs too: `auto` starts it again from step 0. */
 static enum oct_status open_log(struct oct_trainer *t, bool resumed)
 {
+    bool automatic = t->options.resume && strcmp(t->options.resume, "auto") == 0;
     struct oct_key_value args[128];
     char values[128][1024];
     size_t count = 0;
@@ -242,7 +244,7 @@ static enum oct_status open_log(struct oct_trainer *t, bool resumed)
     struct oct_runlog_options options = {.dir = t->options.output_dir,
         .args = args,
         .args_count = count,
-        .resume_step = resumed ? t->at.step : -1,
+        .resume_step = resumed || automatic ? t->at.step : -1,
         .resume_epoch = t->at.epoch};
     return oct_runlog_open(&options, &t->log);
 }

@@ -11,6 +11,7 @@ struct fake_octet {
     double int8_top1;            /* final accuracy of int8 runs; others end at 90 */
     enum oct_status open_status; /* what oct_trainer_open returns */
     int raise_signal;            /* raised in the middle of oct_trainer_run */
+    const char *setting[8][2];   /* what checkpoints say of their runs: key, value; NULL: the end */
     double data_share;           /* share of the step time spent waiting for images */
 
     /* record */

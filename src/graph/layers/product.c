@@ -96,11 +96,14 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
     OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
     oct_plan_workspace(g->plan, bytes);
 
-    struct oct_conv_wgrad_args wgrad = {.shape = node->shape,
-        .x = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_X].format, 0),
-        .dy = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_DY_DW].format, per_k)};
-    OCT_TRY(g->backend->conv_wgrad_check(g->backend, &wgrad, &bytes));
-    oct_plan_workspace(g->plan, bytes);
+    for (int mode = 0; mode < 2; mode++) {
+        struct oct_conv_wgrad_args wgrad = {.shape = node->shape,
+            .x = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_X].format, 0),
+            .dy = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_DY_DW].format, per_k),
+            .mode = mode ? OCT_ACCUMULATE : OCT_OVERWRITE};
+        OCT_TRY(g->backend->conv_wgrad_check(g->backend, &wgrad, &bytes));
+        oct_plan_workspace(g->plan, bytes);
+    }
 
     for (int mode = 0; self->has_dgrad && mode < 2; mode++) {
         struct oct_conv_dgrad_args dgrad = {.shape = node->shape,
