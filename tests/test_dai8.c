@@ -293,10 +293,8 @@ enum { ROWS = 300, COLUMNS = 6, STEPS = 9 };
 /* What channel c sees in step i: b(ell), t(ail), 0; and the labels that must result. */
 static const char *const shows[COLUMNS] = {
     "bttbbttbt", "ttt00t0bt", "ttttttttt", "bbbbbbbbb", "000000000", "0b0t0t00b"};
-static const char *const labels[COLUMNS] = {"bttbbttbt", "tttttttbt", "ttttttttt", "bbbbbbbbb",
-    "---------",
-    "-bbttttt"
-    "b"};
+static const char *const labels[COLUMNS] = {
+    "bttbbttbt", "tttttttbt", "ttttttttt", "bbbbbbbbb", "---------", "-bbtttttb"};
 
 struct sequence {
     oct_backend *backend;

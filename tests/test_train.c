@@ -181,6 +181,39 @@ Test(train, a_step_allocates_nothing)
     oct_trainer_close(t);
 }
 
+/* A step that meets a NaN (here: in the last bias, so that all statistics were already taken) leaves
+ * weights, averages and scales as they were, and training goes on once the NaN is gone. */
+Test(train, a_flagged_step_changes_nothing)
+{
+    struct oct_options o = small_run();
+    double loss[STEPS];
+    struct oct_step_result r;
+    const float nan = NAN;
+    float bias;
+    oct_trainer *t = open_run(&o);
+    run_steps(t, 4, loss);
+    const struct oct_graph *g = t->graph;
+    const struct oct_param *last = &g->params[g->param_count - 1];
+    char *persistent = malloc(1 << 20);
+    size_t used = 0;
+    memcpy(&bias, last->value->data, sizeof bias);
+    memcpy(last->value->data, &nan, sizeof nan);
+    for (int i = 0; i < g->state_count; i++, used += 4096) {
+        cr_assert(used + 4096 <= 1 << 20 && g->states[i].buffer->bytes <= 4096);
+        memcpy(persistent + used, g->states[i].buffer->data, g->states[i].buffer->bytes);
+    }
+    cr_assert_eq(oct_trainer_step(t, &r), OCT_OK);
+    cr_assert(r.flagged);
+    used = 0;
+    for (int i = 0; i < g->state_count; i++, used += 4096)
+        cr_assert_eq(memcmp(persistent + used, g->states[i].buffer->data,
+                         g->states[i].buffer->bytes), 0, "%s changed", g->states[i].name);
+    memcpy(last->value->data, &bias, sizeof bias);
+    run_steps(t, 2, loss);
+    free(persistent);
+    oct_trainer_close(t);
+}
+
 static void resume_in(const char *path, struct oct_options o, int at)
 {
     double want[STEPS], got[STEPS];

@@ -61,6 +61,26 @@ enum oct_status oct_graph_update(struct oct_graph *g, float momentum, float weig
     return OCT_OK;
 }
 
+enum oct_status oct_graph_keep_states(struct oct_graph *g)
+{
+    for (int i = 0; i < g->state_count; i++) {
+        const struct oct_state *state = &g->states[i];
+        OCT_TRY(g->backend->copy(
+            g->backend, state->kept->data, state->buffer->data, state->buffer->bytes));
+    }
+    return OCT_OK;
+}
+
+enum oct_status oct_graph_restore_states(struct oct_graph *g)
+{
+    for (int i = 0; i < g->state_count; i++) {
+        const struct oct_state *state = &g->states[i];
+        OCT_TRY(g->backend->copy(
+            g->backend, state->buffer->data, state->kept->data, state->buffer->bytes));
+    }
+    return OCT_OK;
+}
+
 enum oct_status oct_graph_average(struct oct_graph *g, float decay)
 {
     const struct oct_step_state *step = oct_buffer_data(g->step);

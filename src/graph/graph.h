@@ -71,6 +71,7 @@ struct oct_state {
     int dims;
     int64_t dim[4];
     struct oct_buffer *buffer;
+    struct oct_buffer *kept;         /* its content before the step */
 };
 
 struct oct_node;
@@ -175,6 +176,10 @@ enum oct_status oct_graph_reduce_gradients(struct oct_graph *g);
 /* SGD over all parameters, then everything derived from them. */
 enum oct_status oct_graph_update(struct oct_graph *g, float momentum, float weight_decay,
     bool nesterov);
+/* Running statistics and scales before a step, and back again if the step was flagged: it then has
+ * changed no weight, scale or average. */
+enum oct_status oct_graph_keep_states(struct oct_graph *g);
+enum oct_status oct_graph_restore_states(struct oct_graph *g);
 enum oct_status oct_graph_average(struct oct_graph *g, float decay);
 /* max |w| of every weight, scales, packs: after initialisation or loading. */
 enum oct_status oct_graph_prepare(struct oct_graph *g);

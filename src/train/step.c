@@ -88,6 +88,8 @@ static enum oct_status check_flag(struct oct_trainer *t, struct oct_step_outcome
     if (!out->flagged)
         return OCT_OK;
     oct_diagnose(t, what, sizeof what);
+    OCT_TRY(oct_graph_restore_states(g));
+    g->fresh = true; /* this step's statistics are no evidence for the next one */
     snprintf(text, sizeof text, "step %lld: non-finite value in %s; the update was skipped",
         (long long)t->at.step, what);
     oct_emit(t, (struct oct_event){
@@ -108,6 +110,7 @@ enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outco
 
     if (!t->loader_started)
         OCT_TRY(oct_trainer_start_epoch(t));
+    OCT_TRY(oct_graph_keep_states(t->graph));
     OCT_TRY(run_parts(t, &result));
     OCT_TRY(oct_graph_reduce_gradients(t->graph));
     OCT_TRY(oct_graph_update(
