@@ -282,6 +282,7 @@ Test(end_to_end, refuses_with_the_reason)
         {2, "train" SMALL "--int8-skip [", "--int8-skip '['"},
         {2, "train" SMALL "--scheme-opt foo=1", "no option 'foo'"},
         {2, "train" SMALL "--resume auto", "--output-dir, which is not set"},
+        {2, "train" SMALL "--trace-hash", "--output-dir, which is not set"},
         {2, "train" SMALL "--sched multistep", "needs --decay-milestones"},
         {1, "train" SMALL "--isa none", "it has: "},
         {1, "train" SMALL "--device none", "it has \"cpu\""},
@@ -293,6 +294,7 @@ Test(end_to_end, refuses_with_the_reason)
         {1, "train" SMALL "--output-dir file/run", "'file' is a file"},
         {1, "train" SMALL "--output-dir /proc/run", "cannot create the folder '/proc/run'"},
         {1, "eval --checkpoint absent", "cannot open 'absent'"},
+        {2, "compare" SMALL "--precision fp32,fp32", "fp32 stands twice"},
         {2, "compare" SMALL "--resume file", "--resume takes only auto"},
         {2, "info --scheme none", "--scheme takes dai8"},
     };
@@ -320,6 +322,16 @@ Test(end_to_end, one_run_a_folder)
     program_expect_err("this is not a checkpoint of this network");
     expect_code(1, "train" SMALL "--synthetic-classes 7 --checkpoint run/last.safetensors");
     program_expect_err("this network wants");
+}
+
+Test(end_to_end, a_run_that_diverges_names_layer_and_step)
+{
+    for (int int8 = 0; int8 < 2; int8++) {
+        expect_code(1, "train" SMALL "--epochs 40 --lr 1e6 --precision %s --output-dir run%d",
+            int8 ? "int8" : "fp32", int8);
+        program_expect_err("octet: warning: step 2: non-finite value in the statistics of layer ");
+        program_expect_err("20 updates in a row were skipped");
+    }
 }
 
 /* Damages the newest checkpoints of a finished run and resumes it. */

@@ -187,8 +187,8 @@ static int check_settings(
         for (size_t k = 0; k < i; k++) {
             if (strcmp(cells[i].precision, cells[k].precision) == 0 &&
                 strcmp(cells[i].scheme, cells[k].scheme) == 0)
-                return oct_usage_error(OCT_CMD_COMPARE, "%s %s stands twice in the list",
-                    cells[i].precision, cells[i].scheme);
+                return oct_usage_error(OCT_CMD_COMPARE, "%s%s%s stands twice in the list",
+                    cells[i].precision, is_int8(&cells[i]) ? " " : "", cells[i].scheme);
         }
     }
     if (settings->max_drop >= 0 && (find_precision(cells, count, "fp32") == NULL ||

@@ -18,6 +18,7 @@ int oct_cli_evaluate(unsigned command, const struct oct_options *options)
         silent.checkpoint = options->resume;
     silent.resume = NULL;
     silent.output_dir = NULL;
+    silent.trace_hash = 0;
     status = oct_trainer_open(&silent, &trainer);
     if (status != OCT_OK)
         return oct_library_error(command, status);

@@ -18,6 +18,7 @@ static int print_plan(unsigned command, const struct oct_options *options)
     enum oct_status status;
 
     silent.output_dir = NULL;
+    silent.trace_hash = 0;
     silent.resume = NULL;
     status = oct_trainer_open(&silent, &trainer);
     if (status != OCT_OK)

@@ -177,6 +177,9 @@ static enum oct_status check(const struct oct_options *o)
     if (o->resume && strcmp(o->resume, "auto") == 0 && !o->output_dir)
         return oct_fail(
             OCT_ARG, "--resume auto looks into --output-dir, which is not set: name the folder");
+    if (o->trace_hash && !o->output_dir)
+        return oct_fail(
+            OCT_ARG, "--trace-hash writes into --output-dir, which is not set: name the folder");
     if (o->resume && o->checkpoint)
         return oct_fail(OCT_ARG, "--resume continues a run and --checkpoint starts one from given "
                                  "weights: give one of them");

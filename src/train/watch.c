@@ -63,31 +63,47 @@ static bool all_finite(enum oct_dtype dtype, const void *data, int64_t count)
     return true;
 }
 
+static bool flag_raised(struct oct_trainer *t)
+{
+    struct oct_step_state state = {0};
+    return t->backend->download(t->backend, &state, t->graph->step->data, sizeof state) == OCT_OK &&
+           state.flag != 0;
+}
+
 static void search_tensor(void *user, const struct oct_node *node, const char *what,
     enum oct_dtype dtype, const void *device, int64_t count)
 {
     struct search *search = user;
     size_t bytes = (size_t)count * oct_dtype_bytes(dtype);
-    void *host;
+    bool real = dtype == OCT_F32 || dtype == OCT_BF16;
+    void *host = search->found || !real ? NULL : malloc(bytes);
 
-    if (search->found || (dtype != OCT_F32 && dtype != OCT_BF16))
-        return;
-    host = malloc(bytes);
     if (host && search->t->backend->download(search->t->backend, host, device, bytes) == OCT_OK &&
         !all_finite(dtype, host, count)) {
         snprintf(search->out, search->size, "%s of layer %s", what, node->name);
         search->found = true;
     }
     free(host);
+    if (!search->found && flag_raised(search->t)) { /* by a sum over values that are finite */
+        snprintf(search->out, search->size, "the statistics of layer %s", node->name);
+        search->found = true;
+    }
 }
 
+/* Runs the batch again with the flag down, to see where it rises. */
 void oct_diagnose(struct oct_trainer *t, char *out, size_t size)
 {
     struct oct_graph *g = t->graph;
     struct search search = {.t = t, .out = out, .size = size};
     struct oct_observer observer = {.user = &search, .tensor = search_tensor};
+    struct oct_step_state state;
 
     snprintf(out, size, "a tensor of an earlier part of the step");
+    if (g->backend->download(g->backend, &state, g->step->data, sizeof state) != OCT_OK)
+        return;
+    state.flag = 0;
+    if (g->backend->upload(g->backend, g->step->data, &state, sizeof state) != OCT_OK)
+        return;
     g->observer = &observer;
     if (oct_graph_forward(g) == OCT_OK)
         (void)oct_graph_backward(g);
