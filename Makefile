@@ -155,7 +155,8 @@ test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, lon
 	    OCTET=$(BUILD)/octet scripts/kill-test --precision $$precision || exit 1; done
 
 asan: ## the short tests under the address and undefined-behaviour sanitizers
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \
+	$(Q)ASAN_OPTIONS=allocator_may_return_null=1 \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \
 	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' check
 
 # The loader's tests, then the program itself: pool, loader and logs work together there.
