@@ -58,8 +58,8 @@ enum oct_status {
     OCT_SHAPE,       /* tensor or image sizes do not fit */
     OCT_UNSUPPORTED, /* well formed, but not available here; the message says why */
     OCT_NOMEM,
-    OCT_IO,          /* file missing, damaged, unwritable, disk full */
-    OCT_DEVICE,      /* device missing or failed */
+    OCT_IO,     /* file missing, damaged, unwritable, disk full */
+    OCT_DEVICE, /* device missing or failed */
     OCT_COMM,
     OCT_NUMERIC,     /* NaN or Inf met; the message names layer and step */
     OCT_INTERRUPTED, /* stopped by oct_trainer_stop; state was saved */
@@ -73,80 +73,86 @@ OCT_API const char *oct_version(void);
 
 typedef struct oct_trainer oct_trainer;
 
-enum oct_event_kind { OCT_EVENT_START, OCT_EVENT_STEP, OCT_EVENT_EVAL, OCT_EVENT_EPOCH,
-    OCT_EVENT_CHECKPOINT, OCT_EVENT_WARNING };
+enum oct_event_kind {
+    OCT_EVENT_START,
+    OCT_EVENT_STEP,
+    OCT_EVENT_EVAL,
+    OCT_EVENT_EPOCH,
+    OCT_EVENT_CHECKPOINT,
+    OCT_EVENT_WARNING
+};
 
 /* What happened. Fields that do not belong to `kind` are 0 or NULL. */
 struct oct_event {
     enum oct_event_kind kind;
-    int64_t step;             /* optimiser steps done since the start of training */
-    int epoch;                /* 0-based */
+    int64_t step;                           /* optimiser steps done since the start of training */
+    int epoch;                              /* 0-based */
     int64_t step_in_epoch, steps_per_epoch; /* steps of the epoch done, and all */
-    double loss, loss_average;           /* mean over the batch; running mean of the epoch */
-    double top1, top5;                   /* STEP: running per cent of the epoch; EVAL: per cent */
+    double loss, loss_average;              /* mean over the batch; running mean of the epoch */
+    double top1, top5; /* STEP: running per cent of the epoch; EVAL: per cent */
     /* STEP: of this step, EPOCH: of all its steps; data: time of that spent waiting for images */
     double step_seconds, data_seconds;
     double images_per_second;
     double lr;
     double eta_seconds;
     double eval_loss, eval_seconds;
-    double saturation;        /* share of gradient codes that were clipped, since the last event */
+    double saturation; /* share of gradient codes that were clipped, since the last event */
     int is_best;
-    const char *text;         /* CHECKPOINT: path; WARNING: message */
+    const char *text; /* CHECKPOINT: path; WARNING: message */
 };
 
 /* Everything a run is made of. Strings may be NULL where a default is named. */
 struct oct_options {
     /* data */
-    const char *data;         /* folder of CIFAR-10/100 binary files or IDX files */
-    const char *dataset;      /* "auto", "cifar10", "cifar100", "idx", "synthetic" */
-    int synthetic_images, synthetic_size, synthetic_classes;  /* 2048, 0: the model's, 10 */
-    int workers;              /* data threads; 1 */
-    int augment;              /* 1: crop with padding, and flip where it makes sense */
-    int crop_padding;         /* 4 */
-    double hflip;             /* probability; < 0: 0.5 for colour images, 0 for grey */
+    const char *data;    /* folder of CIFAR-10/100 binary files or IDX files */
+    const char *dataset; /* "auto", "cifar10", "cifar100", "idx", "synthetic" */
+    int synthetic_images, synthetic_size, synthetic_classes; /* 2048, 0: the model's, 10 */
+    int workers;                                             /* data threads; 1 */
+    int augment;      /* 1: crop with padding, and flip where it makes sense */
+    int crop_padding; /* 4 */
+    double hflip;     /* probability; < 0: 0.5 for colour images, 0 for grey */
 
     /* network and arithmetic */
-    const char *model;        /* "resnet8|20|32|44|56", "resnet18|34|50" */
-    const char *precision;    /* "fp32", "bf16", "int8" */
-    const char *scheme;       /* "dai8", "amax"; int8 only */
-    const char *scheme_opt;   /* "key=value,..." */
-    const char *rounding;     /* "nearest", "stochastic"; NULL: the scheme's */
-    const char *refresh;      /* "exact", "bound", "last"; NULL: the scheme's */
-    int int8_fwd, int8_dgrad, int8_wgrad;   /* 1: this product in int8 */
-    const char *int8_skip;    /* regular expression of layers kept in float, or NULL */
-    const char *first_last;   /* "int8", "int16", "float" */
-    const char *act_dtype;    /* storage of y and dA in int8 runs: "bf16", "f32" */
-    int simulate;             /* float64 products on the codes */
+    const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */
+    const char *precision;                /* "fp32", "bf16", "int8" */
+    const char *scheme;                   /* "dai8", "amax"; int8 only */
+    const char *scheme_opt;               /* "key=value,..." */
+    const char *rounding;                 /* "nearest", "stochastic"; NULL: the scheme's */
+    const char *refresh;                  /* "exact", "bound", "last"; NULL: the scheme's */
+    int int8_fwd, int8_dgrad, int8_wgrad; /* 1: this product in int8 */
+    const char *int8_skip;                /* regular expression of layers kept in float, or NULL */
+    const char *first_last;               /* "int8", "int16", "float" */
+    const char *act_dtype;                /* storage of y and dA in int8 runs: "bf16", "f32" */
+    int simulate;                         /* float64 products on the codes */
 
     /* optimisation */
     int epochs, batch_size, grad_accum_steps;
-    int64_t max_steps;        /* stop after so many optimiser steps in all; 0: no limit */
+    int64_t max_steps; /* stop after so many optimiser steps in all; 0: no limit */
     double lr, momentum, weight_decay, label_smoothing;
     int nesterov;
-    const char *sched;        /* "cosine", "step", "multistep", "constant" */
+    const char *sched; /* "cosine", "step", "multistep", "constant" */
     double warmup_epochs, warmup_lr, min_lr, decay_rate;
-    int decay_epochs;         /* step: every so many epochs */
+    int decay_epochs;             /* step: every so many epochs */
     const char *decay_milestones; /* multistep: "80,120" */
     int model_ema;
     double model_ema_decay;
     uint64_t seed;
 
     /* device */
-    const char *device;       /* "cpu" */
-    const char *isa;          /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA */
-    int threads;              /* 0: all */
+    const char *device; /* "cpu" */
+    const char *isa;    /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA */
+    int threads;        /* 0: all */
 
     /* run folder */
-    const char *output_dir;   /* NULL: no files are written */
-    const char *resume;       /* NULL, "auto" (newest usable in output_dir), or a file */
-    const char *checkpoint;   /* weights (and scheme state) to start from, or NULL */
-    int val_interval;         /* epochs between evaluations; 1; 0: only at the end */
-    int checkpoint_hist;      /* checkpoint-<epoch> files kept; 2 */
+    const char *output_dir;    /* NULL: no files are written */
+    const char *resume;        /* NULL, "auto" (newest usable in output_dir), or a file */
+    const char *checkpoint;    /* weights (and scheme state) to start from, or NULL */
+    int val_interval;          /* epochs between evaluations; 1; 0: only at the end */
+    int checkpoint_hist;       /* checkpoint-<epoch> files kept; 2 */
     int64_t recovery_interval; /* steps between recovery checkpoints inside an epoch; 0: none */
-    int log_interval;         /* steps between STEP events; 50 */
-    int stats_interval;       /* steps between samples of gradient health; 0: once an epoch */
-    int trace_hash;           /* 1: trace.txt gets a 64-bit hash of every tensor per node */
+    int log_interval;          /* steps between STEP events; 50 */
+    int stats_interval;        /* steps between samples of gradient health; 0: once an epoch */
+    int trace_hash;            /* 1: trace.txt gets a 64-bit hash of every tensor per node */
 
     void (*on_event)(void *user, const struct oct_event *event);
     void *user;
@@ -163,36 +169,36 @@ struct oct_run_info {
     int64_t train_images, val_images;
     int height, width, channels, classes;
     int64_t parameters, steps_per_epoch;
-    double macs[3];            /* multiply-accumulates per image: fprop, dgrad, wgrad */
-    double int8_share[3];      /* share of those done in int8 (two-plane layers counted) */
-    const char *not_int8;      /* "layer (reason); ..." or "" */
-    const char *two_plane;     /* layers with two-plane operands, or "" */
-    int64_t saved_bytes;       /* saved for backward, whole batch, from the plan */
-    int64_t device_bytes;      /* all device memory of the plan */
+    double macs[3];        /* multiply-accumulates per image: fprop, dgrad, wgrad */
+    double int8_share[3];  /* share of those done in int8 (two-plane layers counted) */
+    const char *not_int8;  /* "layer (reason); ..." or "" */
+    const char *two_plane; /* layers with two-plane operands, or "" */
+    int64_t saved_bytes;   /* saved for backward, whole batch, from the plan */
+    int64_t device_bytes;  /* all device memory of the plan */
     uint64_t config_hash;
 };
 
 struct oct_step_result {
     int64_t step;
     double loss;
-    double top1;               /* per cent of this batch */
-    int flagged;               /* a non-finite value was met; the update was skipped */
-    double seconds;            /* of the whole call, waiting for the batch included */
-    double data_seconds;       /* of them waiting for the batch */
+    double top1;         /* per cent of this batch */
+    int flagged;         /* a non-finite value was met; the update was skipped */
+    double seconds;      /* of the whole call, waiting for the batch included */
+    double data_seconds; /* of them waiting for the batch */
 };
 
 struct oct_eval_result {
-    double loss, top1, top5;   /* mean; per cent */
+    double loss, top1, top5; /* mean; per cent */
     int64_t images;
     double seconds;
 };
 
 struct oct_result {
     int64_t steps;
-    int epochs;                /* completed */
-    double train_loss;         /* mean of the last epoch */
-    double eval_loss, eval_top1, eval_top5, best_top1;  /* evaluated in the run's own precision */
-    double train_seconds;      /* sum over epochs, evaluation excluded */
+    int epochs;                                        /* completed */
+    double train_loss;                                 /* mean of the last epoch */
+    double eval_loss, eval_top1, eval_top5, best_top1; /* evaluated in the run's own precision */
+    double train_seconds;                              /* sum over epochs, evaluation excluded */
     double data_seconds;
     double images_per_second;
     int interrupted;
@@ -200,9 +206,9 @@ struct oct_result {
 
 /* One row of a profile: time and work of one node in one pass. */
 struct oct_profile_row {
-    const char *node, *op, *pass;  /* "layer1.0.conv1", "conv", "fprop|dgrad|wgrad|forward|..." */
-    double seconds;                /* minimum over the profiled steps */
-    double macs;                   /* of the whole batch, 0 for elementwise ops */
+    const char *node, *op, *pass; /* "layer1.0.conv1", "conv", "fprop|dgrad|wgrad|forward|..." */
+    double seconds;               /* minimum over the profiled steps */
+    double macs;                  /* of the whole batch, 0 for elementwise ops */
     int int8;
 };
 
@@ -225,8 +231,7 @@ OCT_API enum oct_status oct_trainer_run(oct_trainer *trainer, struct oct_result 
 OCT_API enum oct_status oct_trainer_step(oct_trainer *trainer, struct oct_step_result *result);
 
 /* Evaluates on the validation set, in the trainer's precision. */
-OCT_API enum oct_status oct_trainer_evaluate(
-    oct_trainer *trainer, struct oct_eval_result *result);
+OCT_API enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_eval_result *result);
 
 /* Times `steps` training steps node by node; *rows is owned by the trainer until the next call. */
 OCT_API enum oct_status oct_trainer_profile(
@@ -236,8 +241,9 @@ OCT_API enum oct_status oct_trainer_profile(
 OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path);
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
-/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run that
- * wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say. */
+/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run
+ * that wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say.
+ */
 OCT_API enum oct_status oct_checkpoint_setting(
     const char *path, const char *key, char *value, size_t size);
 
@@ -245,7 +251,8 @@ OCT_API enum oct_status oct_checkpoint_setting(
 OCT_API void oct_trainer_stop(oct_trainer *trainer);
 
 /* Calls `line` for every line of the report of `octet info`: CPU features, kernels, probed peaks,
- * libraries; with `scheme` the scheme's source, equations, and what is published or reconstructed. */
+ * libraries; with `scheme` the scheme's source, equations, and what is published or reconstructed.
+ */
 OCT_API enum oct_status oct_info(
     const char *scheme, void (*line)(void *user, const char *text), void *user);
 

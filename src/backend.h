@@ -26,37 +26,37 @@ struct oct_step_state {
     uint64_t seed;
     uint32_t step;
     float lr;
-    uint32_t flag;          /* set by ops: non-finite value met; the update is predicated on 0 */
-    uint32_t first_sample;  /* global number of the batch's first sample inside the step */
+    uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
+    uint32_t first_sample; /* global number of the batch's first sample inside the step */
 };
 
 /* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
 struct oct_range {
-    float *clip;      /* largest representable magnitude */
-    float *scale;     /* real value of one code, fl(clip / code_max) */
-    float *inverse;   /* fl(code_max / clip), 0 where clip is 0 */
+    float *clip;    /* largest representable magnitude */
+    float *scale;   /* real value of one code, fl(clip / code_max) */
+    float *inverse; /* fl(code_max / clip), 0 where clip is 0 */
     int count;
-    int code_max;     /* 127, or 16256 for two planes */
+    int code_max; /* 127, or 16256 for two planes */
 };
 
 /* Operand of a product. Float operands have planes = 1 and scale = NULL. */
 struct oct_operand {
-    enum oct_dtype dtype;        /* OCT_S8, OCT_F32 or OCT_BF16 */
-    int planes;                  /* s8: 1, or 2 with code = (hi << OCT_PLANE_SHIFT) + lo */
-    const void *data;            /* one plane, or the high plane */
-    const void *data_lo;         /* low plane or NULL */
-    const float *scale;          /* f32[1], or f32[K] if scale_per_k */
-    int scale_per_k;             /* legal for w in fprop and dy in wgrad only */
+    enum oct_dtype dtype; /* OCT_S8, OCT_F32 or OCT_BF16 */
+    int planes;           /* s8: 1, or 2 with code = (hi << OCT_PLANE_SHIFT) + lo */
+    const void *data;     /* one plane, or the high plane */
+    const void *data_lo;  /* low plane or NULL */
+    const float *scale;   /* f32[1], or f32[K] if scale_per_k */
+    int scale_per_k;      /* legal for w in fprop and dy in wgrad only */
 };
 
 /* Integer statistics of a product's int32/int64 accumulators, per output channel, int64[K] each.
  * The op adds (min/max: combines) into them; the caller clears with `stats_clear`. */
 struct oct_acc_stats {
-    int64_t *sum;      /* sum acc */
-    int64_t *sumsq;    /* sum rshift_round(acc, shift)^2 */
+    int64_t *sum;   /* sum acc */
+    int64_t *sumsq; /* sum rshift_round(acc, shift)^2 */
     int64_t *min;
     int64_t *max;
-    int shift;         /* oct_conv_stats_shift */
+    int shift; /* oct_conv_stats_shift */
 };
 
 /* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16.
@@ -65,10 +65,10 @@ struct oct_acc_stats {
 struct oct_conv_fprop_args {
     struct oct_conv_shape shape;
     struct oct_operand x, w;
-    const float *bias;                  /* f32[K] or NULL */
+    const float *bias; /* f32[K] or NULL */
     void *y;
     enum oct_dtype y_dtype;
-    const struct oct_acc_stats *stats;  /* s8 only, or NULL */
+    const struct oct_acc_stats *stats; /* s8 only, or NULL */
     void *workspace;
 };
 
@@ -96,12 +96,12 @@ struct oct_conv_wgrad_args {
  * q = oct_quantise(w, inverse[k or 0], code_max), the same for both packs unless range_dgrad. */
 struct oct_weight_pack_args {
     struct oct_conv_shape shape;
-    const float *w;                 /* KRSC */
-    enum oct_dtype dtype;           /* of the operands to make: s8, f32, bf16 */
+    const float *w;       /* KRSC */
+    enum oct_dtype dtype; /* of the operands to make: s8, f32, bf16 */
     int planes;
-    struct oct_range range;         /* s8 only; scales already set */
-    void *fprop, *fprop_lo;         /* weight_pack_bytes each; lo planes NULL unless planes = 2 */
-    void *dgrad, *dgrad_lo;         /* NULL: not needed (first layer) */
+    struct oct_range range; /* s8 only; scales already set */
+    void *fprop, *fprop_lo; /* weight_pack_bytes each; lo planes NULL unless planes = 2 */
+    void *dgrad, *dgrad_lo; /* NULL: not needed (first layer) */
     uint32_t *flag;
 };
 
@@ -110,22 +110,22 @@ struct oct_weight_pack_args {
  * step->first_sample * rows_per_sample * channels + i, i the index inside x. */
 struct oct_quantise_args {
     int64_t rows;
-    int64_t rows_per_sample;        /* stochastic: pixels of one sample */
+    int64_t rows_per_sample; /* stochastic: pixels of one sample */
     int channels;
     const void *x;
     enum oct_dtype dtype;
-    struct oct_range range;         /* count 1 or channels */
+    struct oct_range range; /* count 1 or channels */
     enum oct_rounding rounding;
-    uint32_t tensor;                /* id that keys the rounding bits */
+    uint32_t tensor;                   /* id that keys the rounding bits */
     const struct oct_step_state *step; /* stochastic: seed, step, first_sample; else NULL */
-    int8_t *q, *q_lo;               /* q_lo NULL: one plane */
-    int64_t *saturated;             /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
+    int8_t *q, *q_lo;                  /* q_lo NULL: one plane */
+    int64_t *saturated; /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
     uint32_t *flag;
 };
 
 /* Per-channel statistics of x[rows, channels] f32/bf16; any output may be NULL. Overwrites.
- * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min, max,
- * f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
+ * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min,
+ * max, f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
  * reported as +0. sum of x and sumsq of fl(x x), f64[channels]: canonical order. */
 struct oct_channel_stats_args {
     int64_t rows;
@@ -134,7 +134,7 @@ struct oct_channel_stats_args {
     enum oct_dtype dtype;
     float *amax, *min, *max;
     double *sum, *sumsq;
-    void *workspace;                /* channel_workspace(rows, channels) bytes */
+    void *workspace; /* channel_workspace(rows, channels) bytes */
     uint32_t *flag;
 };
 
@@ -162,15 +162,15 @@ enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL };
 enum oct_tail_label { OCT_LABEL_NONE, OCT_LABEL_BELL, OCT_LABEL_TAIL };
 
 struct oct_range_update_args {
-    struct oct_range range;         /* clip is state */
+    struct oct_range range; /* clip is state */
     enum oct_clip_rule rule;
     float k, a, lambda;
-    const float *amax;              /* f32[count], or f32[amax_count] reduced by max if count 1 */
+    const float *amax; /* f32[count], or f32[amax_count] reduced by max if count 1 */
     int amax_count;
-    const int64_t *above;           /* TAIL: elements with |x| > sigma, int64[count] */
-    double population;              /* TAIL: elements per entry */
-    uint8_t *label;                 /* TAIL: u8[count], state */
-    uint8_t *visited;               /* EMA, TAIL: u8[count], state */
+    const int64_t *above; /* TAIL: elements with |x| > sigma, int64[count] */
+    double population;    /* TAIL: elements per entry */
+    uint8_t *label;       /* TAIL: u8[count], state */
+    uint8_t *visited;     /* EMA, TAIL: u8[count], state */
 };
 
 /* Finishes BN statistics in double and prepares the elementwise passes; the order of every
@@ -187,45 +187,45 @@ struct oct_bn_finalize_args {
     int channels;
     int64_t count;
     int training;
-    const struct oct_acc_stats *acc;         /* integer statistics, or NULL */
-    const float *x_scale, *w_scale;          /* m_k = fl(sx * sw[k or 0]) of those */
+    const struct oct_acc_stats *acc; /* integer statistics, or NULL */
+    const float *x_scale, *w_scale;  /* m_k = fl(sx * sw[k or 0]) of those */
     int w_scale_per_k;
-    const double *sum, *sumsq;               /* float statistics */
-    const float *y_min, *y_max;              /* float statistics: extremes of y */
-    enum oct_dtype y_dtype;                  /* rounding that y went through */
-    const float *gamma, *beta;               /* f32[channels] */
+    const double *sum, *sumsq;  /* float statistics */
+    const float *y_min, *y_max; /* float statistics: extremes of y */
+    enum oct_dtype y_dtype;     /* rounding that y went through */
+    const float *gamma, *beta;  /* f32[channels] */
     float eps, momentum;
     float *running_mean, *running_var;
     int relu;
-    float *a, *b, *ix, *jx;                  /* f32[channels] each */
-    float *xhat_max;                         /* f32[channels]: exact max |ix y + jx|, or NULL */
-    float *z_amax;                           /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
+    float *a, *b, *ix, *jx; /* f32[channels] each */
+    float *xhat_max;        /* f32[channels]: exact max |ix y + jx|, or NULL */
+    float *z_amax;          /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
     uint32_t *flag;
 };
 
 /* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
- * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is set
- * if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then
- * x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and mask
- * NULL only amax is computed. y, residual and outputs do not overlap. */
+ * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is
+ * set if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then x =
+ * nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and mask NULL
+ * only amax is computed. y, residual and outputs do not overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
     const void *y;
-    enum oct_dtype y_dtype;                  /* f32 or bf16 */
-    const float *a, *b;                      /* f32[channels], or NULL: identity */
-    const void *residual;                    /* [rows, channels] or NULL */
-    enum oct_dtype residual_dtype;           /* s8 (with residual_scale f32[1]), bf16 or f32 */
+    enum oct_dtype y_dtype;        /* f32 or bf16 */
+    const float *a, *b;            /* f32[channels], or NULL: identity */
+    const void *residual;          /* [rows, channels] or NULL */
+    enum oct_dtype residual_dtype; /* s8 (with residual_scale f32[1]), bf16 or f32 */
     const float *residual_scale;
     int relu;
-    void *x;                                 /* s8, bf16 or f32, or NULL */
+    void *x; /* s8, bf16 or f32, or NULL */
     enum oct_dtype x_dtype;
-    struct oct_range x_range;                /* s8: count 1 */
-    void *trunk;                             /* copy of the unquantised result, or NULL */
-    enum oct_dtype trunk_dtype;              /* bf16 or f32 */
-    uint8_t *mask;                           /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
-    float *amax;                             /* f32[1] = max |result|, or NULL */
-    int64_t *saturated;                      /* [1] += codes with |fl(z inverse)| > 127, or NULL */
+    struct oct_range x_range;   /* s8: count 1 */
+    void *trunk;                /* copy of the unquantised result, or NULL */
+    enum oct_dtype trunk_dtype; /* bf16 or f32 */
+    uint8_t *mask;              /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
+    float *amax;                /* f32[1] = max |result|, or NULL */
+    int64_t *saturated;         /* [1] += codes with |fl(z inverse)| > 127, or NULL */
     uint32_t *flag;
 };
 
@@ -242,9 +242,9 @@ struct oct_bn_bwd_reduce_args {
     const float *a, *b, *ix, *jx;
     int relu;
     const uint8_t *mask;
-    double *sum_dz, *sum_dz_xhat, *sum_dz2;  /* f64[channels] */
-    float *dz_min, *dz_max;                  /* f32[channels] */
-    void *workspace;                         /* bn_workspace(rows, channels) bytes */
+    double *sum_dz, *sum_dz_xhat, *sum_dz2; /* f64[channels] */
+    float *dz_min, *dz_max;                 /* f32[channels] */
+    void *workspace;                        /* bn_workspace(rows, channels) bytes */
 };
 
 /* m1 = f32(sum dz / n), m2 = f32(sum dz xhat / n), dgamma (+)= sum dz xhat, dbeta (+)= sum dz;
@@ -257,12 +257,12 @@ struct oct_bn_bwd_finalize_args {
     const double *sum_dz, *sum_dz_xhat, *sum_dz2;
     const float *dz_min, *dz_max, *xhat_max; /* needed for bound only */
     const float *a, *ix;
-    float eps;                               /* of bn_finalize */
+    float eps; /* of bn_finalize */
     float *m1, *m2;
     float *dgamma, *dbeta;
     enum oct_write mode;
-    float *bound;                            /* f32[channels] or NULL */
-    float *sigma, *sigma_all;                /* f32[channels], f32[1], or NULL */
+    float *bound;             /* f32[channels] or NULL */
+    float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
 };
 
 /* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
@@ -280,24 +280,24 @@ struct oct_bn_bwd_apply_args {
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
-    int8_t *q_channel, *q_channel_lo;        /* with range_channel (count = channels or 1), or NULL */
+    int8_t *q_channel, *q_channel_lo; /* with range_channel (count = channels or 1), or NULL */
     struct oct_range range_channel;
-    int8_t *q_tensor, *q_tensor_lo;          /* with range_tensor (count = 1), or NULL */
+    int8_t *q_tensor, *q_tensor_lo; /* with range_tensor (count = 1), or NULL */
     struct oct_range range_tensor;
     enum oct_rounding rounding;
-    uint32_t tensor;                         /* keys the rounding bits, the same for both copies */
-    int64_t rows_per_sample;                 /* stochastic: pixels of one sample */
-    const struct oct_step_state *step;       /* stochastic only */
-    void *dy;                                /* float output or NULL */
+    uint32_t tensor;                   /* keys the rounding bits, the same for both copies */
+    int64_t rows_per_sample;           /* stochastic: pixels of one sample */
+    const struct oct_step_state *step; /* stochastic only */
+    void *dy;                          /* float output or NULL */
     enum oct_dtype dy_dtype;
-    void *d_residual;                        /* dz for the residual branch, or NULL */
+    void *d_residual; /* dz for the residual branch, or NULL */
     enum oct_dtype d_residual_dtype;
     enum oct_write d_residual_mode;
-    const float *sigma, *sigma_all;          /* thresholds of the counts, or NULL */
-    int64_t *above, *above_all;              /* int64[channels], int64[1]: = number of |dy| > sigma */
-    float *amax;                             /* f32[channels] = max |dy|, or NULL */
-    int64_t *saturated;                      /* [2] += clipped codes of the two copies, or NULL */
-    void *workspace;                         /* bn_workspace(rows, channels) bytes */
+    const float *sigma, *sigma_all; /* thresholds of the counts, or NULL */
+    int64_t *above, *above_all;     /* int64[channels], int64[1]: = number of |dy| > sigma */
+    float *amax;                    /* f32[channels] = max |dy|, or NULL */
+    int64_t *saturated;             /* [2] += clipped codes of the two copies, or NULL */
+    void *workspace;                /* bn_workspace(rows, channels) bytes */
     uint32_t *flag;
 };
 
@@ -308,15 +308,15 @@ struct oct_bn_bwd_apply_args {
  * window = R S. */
 enum { OCT_POOL_TAPS = 128, OCT_POOL_CODES = (1 << 24) / OCT_CODE_MAX };
 struct oct_pool_args {
-    struct oct_conv_shape shape;             /* k = c, groups = c; r, s window */
-    int average;                             /* 0: max; 1: average, padding counted */
+    struct oct_conv_shape shape; /* k = c, groups = c; r, s window */
+    int average;                 /* 0: max; 1: average, padding counted */
     const void *x;
     enum oct_dtype x_dtype;
-    const float *x_scale;                    /* s8 average only, f32[1] */
-    void *y;                                 /* max: x_dtype; average: f32, or bf16 from floats */
+    const float *x_scale; /* s8 average only, f32[1] */
+    void *y;              /* max: x_dtype; average: f32, or bf16 from floats */
     enum oct_dtype y_dtype;
-    uint8_t *winner;                         /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
-                                              * R S <= OCT_POOL_TAPS; or NULL */
+    uint8_t *winner; /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
+                      * R S <= OCT_POOL_TAPS; or NULL */
 };
 
 /* dx[h,w] gathers its windows in (p, q) order in f32: the sum of dy whose winner is this pixel, or
@@ -347,8 +347,8 @@ struct oct_loss_args {
     float smoothing, grad_scale;
     float *loss;
     uint8_t *top1, *top5;
-    float *dlogits;                          /* NULL in evaluation */
-    uint32_t *flag;                          /* raised by a loss that is not finite; or NULL */
+    float *dlogits; /* NULL in evaluation */
+    uint32_t *flag; /* raised by a loss that is not finite; or NULL */
 };
 
 /* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
@@ -357,10 +357,10 @@ struct oct_sgd_args {
     int64_t count;
     float *w, *momentum;
     const float *dw;
-    const struct oct_step_state *step;       /* lr, flag */
+    const struct oct_step_state *step; /* lr, flag */
     float mu, weight_decay;
     int nesterov;
-    float *amax;                             /* f32[1] = max |w| afterwards, or NULL */
+    float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 
 /* average = fl(average + fl(fl(1 - decay) * fl(value - average))), skipped if *flag != 0. */
@@ -380,7 +380,7 @@ struct oct_image_args {
     const uint8_t *image;
     float a[4], b[4];
     void *x;
-    enum oct_dtype x_dtype;                  /* f32 or bf16 */
+    enum oct_dtype x_dtype; /* f32 or bf16 */
 };
 
 /* sum over rows of x[rows, channels] f32 in canonical order, e.g. the gradient of a bias. */
@@ -397,9 +397,9 @@ struct oct_backend;
 typedef struct oct_backend oct_backend;
 
 struct oct_backend {
-    const char *name;                        /* "cpu", "cuda", "sim" */
-    const char *isa;                         /* kernels chosen: "amx", "vnni", "c", "sm_80", ... */
-    int threads;                             /* host threads that do the work; 0: none of ours */
+    const char *name; /* "cpu", "cuda", "sim" */
+    const char *isa;  /* kernels chosen: "amx", "vnni", "c", "sm_80", ... */
+    int threads;      /* host threads that do the work; 0: none of ours */
     void *ctx;
 
     /* memory: 64-byte aligned device memory; upload and download wait for the device */
@@ -413,11 +413,14 @@ struct oct_backend {
 
     /* products; *_check says at plan time, with the reason, whether the backend can do it and how
      * much workspace it needs (pointers in args are not read) */
-    enum oct_status (*conv_fprop_check)(oct_backend *, const struct oct_conv_fprop_args *, size_t *);
+    enum oct_status (*conv_fprop_check)(
+        oct_backend *, const struct oct_conv_fprop_args *, size_t *);
     enum oct_status (*conv_fprop)(oct_backend *, const struct oct_conv_fprop_args *);
-    enum oct_status (*conv_dgrad_check)(oct_backend *, const struct oct_conv_dgrad_args *, size_t *);
+    enum oct_status (*conv_dgrad_check)(
+        oct_backend *, const struct oct_conv_dgrad_args *, size_t *);
     enum oct_status (*conv_dgrad)(oct_backend *, const struct oct_conv_dgrad_args *);
-    enum oct_status (*conv_wgrad_check)(oct_backend *, const struct oct_conv_wgrad_args *, size_t *);
+    enum oct_status (*conv_wgrad_check)(
+        oct_backend *, const struct oct_conv_wgrad_args *, size_t *);
     enum oct_status (*conv_wgrad)(oct_backend *, const struct oct_conv_wgrad_args *);
     size_t (*weight_pack_bytes)(
         oct_backend *, const struct oct_conv_shape *, enum oct_dtype, int dgrad);
@@ -453,9 +456,9 @@ struct oct_backend {
 };
 
 struct oct_backend_options {
-    const char *device;   /* "cpu" */
-    const char *isa;      /* NULL: best available; else "amx", "vnni", "c", ... */
-    int threads;          /* 0: all processors this process may use */
+    const char *device; /* "cpu" */
+    const char *isa;    /* NULL: best available; else "amx", "vnni", "c", ... */
+    int threads;        /* 0: all processors this process may use */
 };
 
 /* Opens a device by name. Fails with the reason if it is not there; never falls back to another. */

@@ -181,8 +181,8 @@ Test(train, a_step_allocates_nothing)
     oct_trainer_close(t);
 }
 
-/* A step that meets a NaN (here: in the last bias, so that all statistics were already taken) leaves
- * weights, averages and scales as they were, and training goes on once the NaN is gone. */
+/* A step that meets a NaN (here: in the last bias, so that all statistics were already taken)
+ * leaves weights, averages and scales as they were, and training goes on once the NaN is gone. */
 Test(train, a_flagged_step_changes_nothing)
 {
     struct oct_options o = small_run();
@@ -206,8 +206,9 @@ Test(train, a_flagged_step_changes_nothing)
     cr_assert(r.flagged);
     used = 0;
     for (int i = 0; i < g->state_count; i++, used += 4096)
-        cr_assert_eq(memcmp(persistent + used, g->states[i].buffer->data,
-                         g->states[i].buffer->bytes), 0, "%s changed", g->states[i].name);
+        cr_assert_eq(
+            memcmp(persistent + used, g->states[i].buffer->data, g->states[i].buffer->bytes), 0,
+            "%s changed", g->states[i].name);
     memcpy(last->value->data, &bias, sizeof bias);
     run_steps(t, 2, loss);
     free(persistent);

@@ -6,8 +6,8 @@
 #include "base/numeric.h"
 
 struct oct_conv_shape {
-    int n, d, h, w, c;                 /* input  */
-    int k, t, r, s;                    /* filter */
+    int n, d, h, w, c; /* input  */
+    int k, t, r, s;    /* filter */
     int stride_d, stride_h, stride_w;
     int pad_d, pad_h, pad_w;
     int dilation_d, dilation_h, dilation_w;
@@ -37,8 +37,7 @@ OCT_HD int oct_conv_input_of(int out, int tap, int stride, int pad, int dilation
 }
 
 /* Whether every window along one axis holds at least one input pixel. */
-OCT_HD int oct_conv_axis_meets_input(
-    int in, int out, int filter, int stride, int pad, int dilation)
+OCT_HD int oct_conv_axis_meets_input(int in, int out, int filter, int stride, int pad, int dilation)
 {
     for (int o = 0; o < out; o++) {
         int met = 0;

@@ -18,11 +18,11 @@
 
 enum {
     OCT_CODE_MAX = 127,
-    OCT_PLANE_SHIFT = 7,      /* two-plane code = (hi << 7) + lo, both planes int8 */
+    OCT_PLANE_SHIFT = 7,       /* two-plane code = (hi << 7) + lo, both planes int8 */
     OCT_CODE16_MAX = 127 << 7, /* 16256: largest two-plane code whose planes stay in range */
-    OCT_ACC_MAX_K = 133144,   /* products of +-127 that an int32 accumulator holds */
-    OCT_WGRAD_CHUNK = 131072, /* rows per int32 accumulation of a weight gradient */
-    OCT_REDUCE_PIXELS = 256   /* pixels a float reduction adds sequentially before going double */
+    OCT_ACC_MAX_K = 133144,    /* products of +-127 that an int32 accumulator holds */
+    OCT_WGRAD_CHUNK = 131072,  /* rows per int32 accumulation of a weight gradient */
+    OCT_REDUCE_PIXELS = 256    /* pixels a float reduction adds sequentially before going double */
 };
 
 OCT_HD uint32_t oct_bits_of_f32(float x)

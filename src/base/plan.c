@@ -207,7 +207,8 @@ char *oct_plan_table(const struct oct_plan *plan, int batch)
             fprintf(out, "%-44s %12zu %12zu %7d %7d\n", b->name, b->bytes, b->offset, b->first,
                 b->last == INT_MAX ? -1 : b->last);
     }
-    fprintf(out, "weights and state %zu bytes, activations %zu bytes at batch %d (%.2f MiB/image)\n",
+    fprintf(out,
+        "weights and state %zu bytes, activations %zu bytes at batch %d (%.2f MiB/image)\n",
         plan->persistent_bytes, plan->transient_bytes, batch,
         (double)plan->transient_bytes / batch / 1048576.0);
     if (fclose(out) != 0) {

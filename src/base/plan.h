@@ -11,11 +11,11 @@
 enum { OCT_PERSISTENT = -1 }; /* `first` of a buffer that outlives the step (weights, state) */
 
 struct oct_buffer {
-    char name[80];       /* node and tensor, for the table */
+    char name[80]; /* node and tensor, for the table */
     size_t bytes;
-    int first, last;     /* moments, inclusive; OCT_PERSISTENT: always */
+    int first, last; /* moments, inclusive; OCT_PERSISTENT: always */
     size_t offset;
-    void *data;          /* set by oct_plan_place */
+    void *data; /* set by oct_plan_place */
 };
 
 struct oct_plan;
@@ -25,9 +25,8 @@ void oct_plan_close(struct oct_plan *plan);
 
 /* Books `bytes`; the result stays valid (and its fields may be widened) until the layout. NULL only
  * when out of memory, which oct_plan_layout then reports. */
-struct oct_buffer *oct_plan_book(
-    struct oct_plan *plan, size_t bytes, int first, int last, const char *name, ...)
-    __attribute__((format(printf, 5, 6)));
+struct oct_buffer *oct_plan_book(struct oct_plan *plan, size_t bytes, int first, int last,
+    const char *name, ...) __attribute__((format(printf, 5, 6)));
 
 /* Extends a buffer's life so that it covers `moment`. */
 void oct_plan_use(struct oct_buffer *buffer, int moment);

@@ -37,8 +37,7 @@ enum oct_rng_stream { OCT_RNG_INIT = 1, OCT_RNG_SHUFFLE, OCT_RNG_AUGMENT, OCT_RN
 OCT_HD struct oct_philox oct_random(
     uint64_t seed, enum oct_rng_stream stream, uint32_t major, uint64_t index)
 {
-    const uint32_t counter[4] = {
-        (uint32_t)index, (uint32_t)(index >> 32), major, (uint32_t)stream};
+    const uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), major, (uint32_t)stream};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     return oct_philox4x32(counter, key);
 }

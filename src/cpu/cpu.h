@@ -26,17 +26,17 @@ struct oct_vec_ops;      /* src/cpu/vec_ops.h: quantise, pool, loss, update */
 struct oct_vec_conv;     /* src/cpu/vec_conv.h: around the products */
 
 struct oct_cpu {
-    oct_backend table;                     /* first: the backend pointer is the context */
+    oct_backend table; /* first: the backend pointer is the context */
     struct oct_pool *pool;
     const struct oct_tile_kernels *tile;
     const struct oct_vec_norm *norm;
     const struct oct_vec_ops *ops;
     const struct oct_vec_conv *conv;
-    void **scratch;                        /* per thread, of the products (cpu_conv.h) */
+    void **scratch; /* per thread, of the products (cpu_conv.h) */
     int scratch_count;
     char isa_name[32];
-    void *dnnl;                            /* oneDNN engine, stream and primitive cache */
-    int64_t allocations;                   /* calls of table.alloc and table.free, atomic */
+    void *dnnl;          /* oneDNN engine, stream and primitive cache */
+    int64_t allocations; /* calls of table.alloc and table.free, atomic */
 };
 
 static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)

@@ -77,7 +77,8 @@ static void *worker_main(void *start_)
         if (atomic_load(&pool->quit))
             return NULL;
         /* A worker that comes late finds the job closed and is not waited for. It says that it
-         * looks before it looks; the caller closes before it waits: one of the two sees the other. */
+         * looks before it looks; the caller closes before it waits: one of the two sees the other.
+         */
         atomic_fetch_add(&pool->active, 1);
         if (atomic_load(&pool->open))
             take_items(pool, start.thread);

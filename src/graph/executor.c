@@ -37,8 +37,8 @@ static enum oct_status prepare_nodes(struct oct_graph *g)
     return OCT_OK;
 }
 
-enum oct_status oct_graph_update(struct oct_graph *g, float momentum, float weight_decay,
-    bool nesterov)
+enum oct_status oct_graph_update(
+    struct oct_graph *g, float momentum, float weight_decay, bool nesterov)
 {
     double begin = oct_op_begin(g);
     for (int i = 0; i < g->param_count; i++) {

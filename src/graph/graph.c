@@ -69,8 +69,8 @@ static bool grow(struct oct_graph *g, void **array, int count, int *capacity, si
     return true;
 }
 
-int oct_graph_value(struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h,
-    int w, int c)
+int oct_graph_value(
+    struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h, int w, int c)
 {
     if (!grow(g, (void **)&g->values, g->value_count, &g->value_capacity, sizeof *g->values))
         return -1;
@@ -100,8 +100,7 @@ struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type 
     if (!grow(g, (void **)&g->nodes, g->node_count, &g->node_capacity, sizeof *g->nodes))
         return NULL;
     struct oct_node *node = &g->nodes[g->node_count];
-    *node = (struct oct_node){
-        .type = type, .index = g->node_count, .in = {in0, in1}, .out = out};
+    *node = (struct oct_node){.type = type, .index = g->node_count, .in = {in0, in1}, .out = out};
     snprintf(node->name, sizeof node->name, "%s", name);
     node->self = calloc(1, self_bytes ? self_bytes : 1);
     if (!node->self) {
@@ -115,8 +114,8 @@ struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type 
     return node;
 }
 
-int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay,
-    int dims, const int64_t *dim)
+int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay, int dims,
+    const int64_t *dim)
 {
     if (!grow(g, (void **)&g->params, g->param_count, &g->param_capacity, sizeof *g->params))
         return -1;
@@ -137,8 +136,8 @@ int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, b
     return g->param_count++;
 }
 
-void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype,
-    int dims, const int64_t *dim, const char *name, ...)
+void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,
+    const int64_t *dim, const char *name, ...)
 {
     if (!buffer ||
         !grow(g, (void **)&g->states, g->state_count, &g->state_capacity, sizeof *g->states))
@@ -151,8 +150,7 @@ void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dt
     va_start(args, name);
     vsnprintf(state->name, sizeof state->name, name, args);
     va_end(args);
-    state->kept =
-        oct_plan_book(g->plan, buffer->bytes, OCT_PERSISTENT, 0, "%s.kept", buffer->name);
+    state->kept = oct_plan_book(g->plan, buffer->bytes, OCT_PERSISTENT, 0, "%s.kept", buffer->name);
 }
 
 void oct_graph_range_state(
@@ -164,10 +162,8 @@ void oct_graph_range_state(
     oct_graph_state(g, range->visited, OCT_U8, 1, &count, "scheme.%s.visited", name);
     oct_graph_state(g, range->average, OCT_F32, 1, &one, "scheme.%s.average", name);
     oct_graph_state(g, range->average_scale, OCT_F32, 1, &one, "scheme.%s.average_scale", name);
-    oct_graph_state(
-        g, range->average_inverse, OCT_F32, 1, &one, "scheme.%s.average_inverse", name);
-    oct_graph_state(
-        g, range->average_visited, OCT_U8, 1, &one, "scheme.%s.average_visited", name);
+    oct_graph_state(g, range->average_inverse, OCT_F32, 1, &one, "scheme.%s.average_inverse", name);
+    oct_graph_state(g, range->average_visited, OCT_U8, 1, &one, "scheme.%s.average_visited", name);
 }
 
 int64_t oct_value_elements(const struct oct_value *value)
@@ -239,8 +235,8 @@ static void book_batch(struct oct_graph *g)
     size_t n = (size_t)g->batch;
     int last = 2 * g->node_count;
 
-    g->step = oct_plan_book(
-        g->plan, sizeof(struct oct_step_state), OCT_PERSISTENT, 0, "step state");
+    g->step =
+        oct_plan_book(g->plan, sizeof(struct oct_step_state), OCT_PERSISTENT, 0, "step state");
     g->images = oct_plan_book(g->plan, (size_t)oct_value_elements(image), 0, 0, "images");
     g->labels = oct_plan_book(g->plan, 4 * n, 0, last, "labels");
     g->loss = oct_plan_book(g->plan, 4 * n, 0, last, "loss");

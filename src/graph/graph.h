@@ -10,33 +10,33 @@
 #include "quant/quant.h"
 
 enum oct_value_kind {
-    OCT_VALUE_IMAGE,    /* network input */
-    OCT_VALUE_ACT,      /* activation X: int8 codes and/or reals of act_dtype */
-    OCT_VALUE_PRE,      /* product output Y before normalisation: reals of act_dtype */
-    OCT_VALUE_FEATURES  /* f32 vector per image: pooled features, logits */
+    OCT_VALUE_IMAGE,   /* network input */
+    OCT_VALUE_ACT,     /* activation X: int8 codes and/or reals of act_dtype */
+    OCT_VALUE_PRE,     /* product output Y before normalisation: reals of act_dtype */
+    OCT_VALUE_FEATURES /* f32 vector per image: pooled features, logits */
 };
 
 struct oct_value {
     char name[64];
     enum oct_value_kind kind;
     int n, h, w, c;
-    int producer;                    /* node */
-    int last_consumer;               /* node that writes the gradient first; -1: none */
+    int producer;      /* node */
+    int last_consumer; /* node that writes the gradient first; -1: none */
     bool need_codes, need_real, need_grad;
 
-    struct oct_buffer *codes;        /* s8[n,h,w,c] */
-    struct oct_range_state range;    /* of codes, one per tensor */
+    struct oct_buffer *codes;     /* s8[n,h,w,c] */
+    struct oct_range_state range; /* of codes, one per tensor */
     struct oct_buffer *real;
     enum oct_dtype real_dtype;
     struct oct_buffer *grad;
     enum oct_dtype grad_dtype;
 
-    struct oct_pre *pre;             /* OCT_VALUE_PRE only */
+    struct oct_pre *pre; /* OCT_VALUE_PRE only */
 };
 
 /* What passes between a convolution and the normalisation behind it, besides y itself. */
 struct oct_pre {
-    bool integer;                    /* y comes from int32 accumulators, `stats` are theirs */
+    bool integer; /* y comes from int32 accumulators, `stats` are theirs */
     struct oct_acc_stats_buffers {
         struct oct_buffer *sum, *sumsq, *min, *max;
         int shift;
@@ -56,12 +56,12 @@ struct oct_pre {
 };
 
 struct oct_param {
-    char name[72];                   /* torchvision's */
+    char name[72]; /* torchvision's */
     int dims;
     int64_t dim[4], count;
-    bool decay;                      /* weight decay applies */
+    bool decay;                                           /* weight decay applies */
     struct oct_buffer *value, *momentum, *grad, *average; /* f32[count]; average: EMA or NULL */
-    struct oct_buffer *amax;         /* f32[1]: max |value|, or NULL */
+    struct oct_buffer *amax;                              /* f32[1]: max |value|, or NULL */
 };
 
 /* Device memory that a checkpoint stores besides parameters. */
@@ -71,7 +71,7 @@ struct oct_state {
     int dims;
     int64_t dim[4];
     struct oct_buffer *buffer;
-    struct oct_buffer *kept;         /* its content before the step */
+    struct oct_buffer *kept; /* its content before the step */
 };
 
 struct oct_node;
@@ -93,11 +93,11 @@ struct oct_node {
     const struct oct_node_type *type;
     char name[64];
     int index;
-    int in[2];                       /* values, -1: none */
+    int in[2]; /* values, -1: none */
     int out;
-    void *self;                      /* the type's own struct, owned by the graph */
+    void *self; /* the type's own struct, owned by the graph */
     /* for reports */
-    struct oct_conv_shape shape;     /* of products; macs 0 for other nodes */
+    struct oct_conv_shape shape; /* of products; macs 0 for other nodes */
     bool is_product, edge, has_dgrad;
     struct oct_layer_numerics layer;
 };
@@ -105,14 +105,14 @@ struct oct_node {
 /* Called after each node with every tensor it made, or around its ops. All may be NULL. */
 struct oct_observer {
     void *user;
-    void (*tensor)(void *user, const struct oct_node *node, const char *what,
-        enum oct_dtype dtype, const void *device, int64_t count);
+    void (*tensor)(void *user, const struct oct_node *node, const char *what, enum oct_dtype dtype,
+        const void *device, int64_t count);
     void (*op)(void *user, const struct oct_node *node, const char *pass, double seconds);
     /* An int8 weight gradient, and the float product of the same X with the unquantised dY; f32
      * [count], device. Costs the pass over dY, the float product and their time, and changes no
      * other tensor. Needs graph->with_samples. */
-    void (*gradients)(void *user, const struct oct_node *node, const void *dw,
-        const void *dw_float, int64_t count);
+    void (*gradients)(void *user, const struct oct_node *node, const void *dw, const void *dw_float,
+        int64_t count);
 };
 
 struct oct_graph {
@@ -120,31 +120,31 @@ struct oct_graph {
     const struct oct_numerics *numerics;
     struct oct_comm *comm;
     struct oct_plan *plan;
-    void *persistent, *transient;    /* the two blocks of device memory */
+    void *persistent, *transient; /* the two blocks of device memory */
     struct oct_node *nodes;
     struct oct_value *values;
     struct oct_param *params;
     struct oct_state *states;
     int node_count, value_count, param_count, state_count;
     int node_capacity, value_capacity, param_capacity, state_capacity;
-    enum oct_status status;          /* sticky while building */
+    enum oct_status status; /* sticky while building */
 
     int batch;
-    int input, logits;               /* values */
+    int input, logits; /* values */
     float eps, bn_momentum;
-    bool with_average;               /* parameters get an EMA buffer */
-    bool with_samples;               /* memory for observer->gradients is booked */
-    double mean[4], std[4];          /* normalisation of the images */
+    bool with_average;      /* parameters get an EMA buffer */
+    bool with_samples;      /* memory for observer->gradients is booked */
+    double mean[4], std[4]; /* normalisation of the images */
 
-    struct oct_buffer *step;         /* struct oct_step_state */
-    struct oct_buffer *images;       /* u8[batch,h,w,c] */
-    struct oct_buffer *labels;       /* s32[batch] */
+    struct oct_buffer *step;               /* struct oct_step_state */
+    struct oct_buffer *images;             /* u8[batch,h,w,c] */
+    struct oct_buffer *labels;             /* s32[batch] */
     struct oct_buffer *loss, *top1, *top5; /* f32, u8, u8 [batch] */
 
     /* set by the trainer before each pass */
     bool training;
-    bool fresh;                      /* no earlier step's statistics exist yet */
-    enum oct_write grad_mode;        /* overwrite on the first of several accumulated batches */
+    bool fresh;               /* no earlier step's statistics exist yet */
+    enum oct_write grad_mode; /* overwrite on the first of several accumulated batches */
     float label_smoothing, grad_scale;
     const struct oct_observer *observer;
 };
@@ -156,14 +156,13 @@ void oct_graph_close(struct oct_graph *graph);
 /* --- building: each returns the id of the value it makes; failures stick in graph->status --- */
 
 struct oct_conv_attr {
-    int k, r, s, stride, pad, dilation;  /* dilation 0 means 1 */
+    int k, r, s, stride, pad, dilation; /* dilation 0 means 1 */
 };
 int oct_add_image(struct oct_graph *g, int h, int w, int c);
 int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_conv_attr *attr);
 /* relu?(bn(y) (+ residual)); residual -1: none */
 int oct_add_norm(struct oct_graph *g, int y, const char *name, int residual, bool relu);
-int oct_add_max_pool(
-    struct oct_graph *g, int x, const char *name, int window, int stride, int pad);
+int oct_add_max_pool(struct oct_graph *g, int x, const char *name, int window, int stride, int pad);
 int oct_add_global_pool(struct oct_graph *g, int x, const char *name);
 int oct_add_linear(struct oct_graph *g, int x, const char *name, int k);
 int oct_add_loss(struct oct_graph *g, int logits);
@@ -174,8 +173,8 @@ enum oct_status oct_graph_forward(struct oct_graph *g);
 enum oct_status oct_graph_backward(struct oct_graph *g);
 enum oct_status oct_graph_reduce_gradients(struct oct_graph *g);
 /* SGD over all parameters, then everything derived from them. */
-enum oct_status oct_graph_update(struct oct_graph *g, float momentum, float weight_decay,
-    bool nesterov);
+enum oct_status oct_graph_update(
+    struct oct_graph *g, float momentum, float weight_decay, bool nesterov);
 /* Running statistics and scales before a step, and back again if the step was flagged: it then has
  * changed no weight, scale or average. */
 enum oct_status oct_graph_keep_states(struct oct_graph *g);
@@ -195,14 +194,14 @@ static inline int oct_backward_moment(const struct oct_graph *g, const struct oc
     return 2 * g->node_count - 1 - node->index;
 }
 
-int oct_graph_value(struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h,
-    int w, int c);
+int oct_graph_value(
+    struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h, int w, int c);
 struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type *type,
     const char *name, size_t self_bytes, int in0, int in1, int out);
-int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay,
-    int dims, const int64_t *dim);
-void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype,
-    int dims, const int64_t *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
+int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay, int dims,
+    const int64_t *dim);
+void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,
+    const int64_t *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
 void oct_graph_range_state(
     struct oct_graph *g, const struct oct_range_state *range, const char *name);
 int64_t oct_value_elements(const struct oct_value *value);

@@ -36,8 +36,8 @@ const char *oct_model_name(size_t index)
     return model ? model->name : NULL;
 }
 
-enum oct_status oct_model_build(const struct oct_model *model, struct oct_graph *g, int h, int w,
-    int c, int classes)
+enum oct_status oct_model_build(
+    const struct oct_model *model, struct oct_graph *g, int h, int w, int c, int classes)
 {
     int image = oct_add_image(g, h, w, c);
     model->build(g, image, model, classes);
@@ -80,16 +80,15 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* Inputs of the layer a parameter belongs to: a bias takes those of the weight before it. */
-static void initial_values(
-    const struct oct_graph *g, int index, uint64_t seed, float *w)
+static void initial_values(const struct oct_graph *g, int index, uint64_t seed, float *w)
 {
     const struct oct_param *param = &g->params[index];
-    const struct oct_param *weight = param->dims == 4 ? param : &g->params[index > 0 ? index - 1 : 0];
+    const struct oct_param *weight =
+        param->dims == 4 ? param : &g->params[index > 0 ? index - 1 : 0];
     bool classifier = weight->dims == 4 && ends_with(weight->name, "fc.weight");
 
     if (classifier)
-        fill_uniform(
-            w, param->count, 1.0f / sqrtf((float)weight->dim[3]), seed, (uint32_t)index);
+        fill_uniform(w, param->count, 1.0f / sqrtf((float)weight->dim[3]), seed, (uint32_t)index);
     else if (param->dims == 4)
         fill_normal(w, param->count,
             sqrtf(2.0f / (float)(param->dim[0] * param->dim[1] * param->dim[2])), seed,

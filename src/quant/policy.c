@@ -28,8 +28,9 @@ static void widen(struct oct_layer_numerics *layer)
 void oct_layer_numerics(const struct oct_numerics *numerics, const char *name, bool edge,
     struct oct_layer_numerics *out)
 {
-    struct oct_layer_numerics layer = {
-        .fprop = numerics->int8_fprop, .dgrad = numerics->int8_dgrad, .wgrad = numerics->int8_wgrad};
+    struct oct_layer_numerics layer = {.fprop = numerics->int8_fprop,
+        .dgrad = numerics->int8_dgrad,
+        .wgrad = numerics->int8_wgrad};
     for (int i = 0; i < OCT_ROLES; i++)
         layer.role[i] = numerics->role[i];
 

@@ -52,18 +52,18 @@ struct oct_policy {
 struct oct_numerics {
     const struct oct_scheme *scheme;
     struct oct_policy role[OCT_ROLES];
-    enum oct_dtype act_dtype;      /* storage of y, dA and of float operands: f32 or bf16 */
+    enum oct_dtype act_dtype; /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
-    enum oct_format first_last;    /* INT8, INT16, or a float format */
-    const char *skip_pattern;      /* as given, or NULL */
-    regex_t skip;                  /* valid if skip_pattern */
+    enum oct_format first_last; /* INT8, INT16, or a float format */
+    const char *skip_pattern;   /* as given, or NULL */
+    regex_t skip;               /* valid if skip_pattern */
 };
 
 /* Which of a layer's three products are integer, and in which format their operands stand. */
 struct oct_layer_numerics {
     struct oct_policy role[OCT_ROLES];
-    bool fprop, dgrad, wgrad;      /* this product is an int8 product */
-    char reason[96];               /* why a product is not, or "" */
+    bool fprop, dgrad, wgrad; /* this product is an int8 product */
+    char reason[96];          /* why a product is not, or "" */
 };
 
 /* Product settings of layer `name`; `edge` marks the first and the last layer of a network. */

@@ -44,8 +44,8 @@ struct oct_range oct_range_for(const struct oct_range_state *range, bool trainin
     return out;
 }
 
-enum oct_status oct_range_from_amax(oct_backend *backend, const struct oct_range_state *range,
-    const float *amax, int amax_count)
+enum oct_status oct_range_from_amax(
+    oct_backend *backend, const struct oct_range_state *range, const float *amax, int amax_count)
 {
     struct oct_range_update_args args = {.range = oct_range_now(range),
         .rule = OCT_CLIP_AMAX,

@@ -25,18 +25,18 @@ struct oct_range oct_range_now(const struct oct_range_state *range);
 struct oct_range oct_range_for(const struct oct_range_state *range, bool training);
 
 /* clip <- largest of amax[amax_count] (or entry by entry), scale and inverse set. */
-enum oct_status oct_range_from_amax(oct_backend *backend, const struct oct_range_state *range,
-    const float *amax, int amax_count);
+enum oct_status oct_range_from_amax(
+    oct_backend *backend, const struct oct_range_state *range, const float *amax, int amax_count);
 
 /* Moving average of an activation's clip value, weight 0.1 on the new one. */
 enum oct_status oct_range_average(oct_backend *backend, const struct oct_range_state *range);
 
 /* What a clip rule decides by. */
 struct oct_range_evidence {
-    const float *amax;      /* f32[range.count], or f32[amax_count] reduced by max if count is 1 */
+    const float *amax; /* f32[range.count], or f32[amax_count] reduced by max if count is 1 */
     int amax_count;
-    const int64_t *above;   /* s64[range.count]: elements with |x| > sigma */
-    double population;      /* elements behind each count */
+    const int64_t *above; /* s64[range.count]: elements with |x| > sigma */
+    double population;    /* elements behind each count */
 };
 
 /* clip by the policy's rule. */

@@ -8,7 +8,7 @@
 
 struct oct_scheme_option {
     const char *key;
-    const char *values;   /* what is accepted, for help and error messages */
+    const char *values; /* what is accepted, for help and error messages */
     const char *text;
     /* Applies `value`; false if it is not one of `values`. */
     bool (*apply)(struct oct_numerics *numerics, const char *value);
@@ -16,16 +16,16 @@ struct oct_scheme_option {
 
 struct oct_scheme {
     const char *name;
-    const char *paper;                  /* authors, title, venue, year; NULL for float precisions */
-    const char *const *notes;           /* lines of `octet info --scheme`, NULL-terminated: the
-                                           equations, what is published, what is reconstructed */
-    bool integer;                       /* selectable under --precision int8 */
+    const char *paper;        /* authors, title, venue, year; NULL for float precisions */
+    const char *const *notes; /* lines of `octet info --scheme`, NULL-terminated: the
+                                 equations, what is published, what is reconstructed */
+    bool integer;             /* selectable under --precision int8 */
     struct oct_policy role[OCT_ROLES];
     const struct oct_scheme_option *options; /* ends with key NULL; may be NULL */
 };
 
-const struct oct_scheme *oct_scheme_at(size_t index);         /* registry order, NULL at the end */
-const struct oct_scheme *oct_scheme_find(const char *name);   /* NULL if unknown */
+const struct oct_scheme *oct_scheme_at(size_t index);       /* registry order, NULL at the end */
+const struct oct_scheme *oct_scheme_find(const char *name); /* NULL if unknown */
 
 /* What a user asks for; strings as in struct oct_options. */
 struct oct_numerics_request {

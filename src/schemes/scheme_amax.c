@@ -9,8 +9,7 @@ static const char *const notes[] = {
     "A control of our own making, not a published system.", NULL};
 
 static const struct oct_scheme_option options[] = {
-    {"residual", "int8|float", "format of the skip connection (default int8)",
-        oct_option_residual},
+    {"residual", "int8|float", "format of the skip connection (default int8)", oct_option_residual},
     {NULL, NULL, NULL, NULL}};
 
 const struct oct_scheme oct_scheme_amax = {

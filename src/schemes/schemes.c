@@ -123,13 +123,11 @@ static enum oct_status apply_common(
     int dtype = choice(request->act_dtype, dtypes);
 
     if (rounding == -1)
-        return oct_fail(
-            OCT_ARG, "--rounding %s: use nearest or stochastic", request->rounding);
+        return oct_fail(OCT_ARG, "--rounding %s: use nearest or stochastic", request->rounding);
     if (refresh == -1)
         return oct_fail(OCT_ARG, "--refresh %s: use exact, bound or last", request->refresh);
     if (edge < 0)
-        return oct_fail(
-            OCT_ARG, "--first-last %s: use int8, int16 or float", request->first_last);
+        return oct_fail(OCT_ARG, "--first-last %s: use int8, int16 or float", request->first_last);
     if (dtype < 0)
         return oct_fail(OCT_ARG, "--act-dtype %s: use bf16 or f32", request->act_dtype);
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {

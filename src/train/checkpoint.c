@@ -182,8 +182,8 @@ out:
     return status;
 }
 
-static enum oct_status check_tensor(const char *path, const struct oct_named_tensor *want,
-    const struct oct_named_tensor *found)
+static enum oct_status check_tensor(
+    const char *path, const struct oct_named_tensor *want, const struct oct_named_tensor *found)
 {
     char shapes[2][128] = {"", ""};
     const struct oct_named_tensor *const both[2] = {want, found};
@@ -192,8 +192,8 @@ static enum oct_status check_tensor(const char *path, const struct oct_named_ten
     if (same)
         return OCT_OK;
     for (int i = 0; i < 2; i++) {
-        size_t used = (size_t)snprintf(
-            shapes[i], sizeof shapes[i], "%s", oct_dtype_name(both[i]->dtype));
+        size_t used =
+            (size_t)snprintf(shapes[i], sizeof shapes[i], "%s", oct_dtype_name(both[i]->dtype));
         for (int j = 0; j < both[i]->dims && used < sizeof shapes[i]; j++)
             used += (size_t)snprintf(shapes[i] + used, sizeof shapes[i] - used, "%s%lld",
                 j ? "x" : " ", (long long)both[i]->dim[j]);
@@ -233,12 +233,12 @@ out:
 
 static enum oct_status missing(const char *path, const char *name)
 {
-    return oct_fail(OCT_IO,
-        "%s: tensor %s is missing: this is not a checkpoint of this network", path, name);
+    return oct_fail(
+        OCT_IO, "%s: tensor %s is missing: this is not a checkpoint of this network", path, name);
 }
 
-static enum oct_status load_params(struct oct_trainer *t, const struct oct_safetensors *file,
-    const char *path, bool weights_only)
+static enum oct_status load_params(
+    struct oct_trainer *t, const struct oct_safetensors *file, const char *path, bool weights_only)
 {
     const struct oct_graph *g = t->graph;
     char name[128];
@@ -253,8 +253,7 @@ static enum oct_status load_params(struct oct_trainer *t, const struct oct_safet
             snprintf(name, sizeof name, "ema.%s", param->name);
             OCT_TRY(load_param(t, file, path, name, param, param->average, &found));
             if (!found)
-                OCT_TRY(load_param(
-                    t, file, path, param->name, param, param->average, &found));
+                OCT_TRY(load_param(t, file, path, param->name, param, param->average, &found));
         }
         if (weights_only)
             continue;
@@ -266,8 +265,8 @@ static enum oct_status load_params(struct oct_trainer *t, const struct oct_safet
     return OCT_OK;
 }
 
-static enum oct_status load_states(struct oct_trainer *t, const struct oct_safetensors *file,
-    const char *path, bool weights_only)
+static enum oct_status load_states(
+    struct oct_trainer *t, const struct oct_safetensors *file, const char *path, bool weights_only)
 {
     const struct oct_graph *g = t->graph;
     for (int i = 0; i < g->state_count; i++) {
@@ -288,8 +287,8 @@ static enum oct_status load_states(struct oct_trainer *t, const struct oct_safet
     return OCT_OK;
 }
 
-static enum oct_status number(const struct oct_safetensors *file, const char *path,
-    const char *key, double *out)
+static enum oct_status number(
+    const struct oct_safetensors *file, const char *path, const char *key, double *out)
 {
     char name[64], *end;
     snprintf(name, sizeof name, "octet.%s", key);
@@ -305,8 +304,8 @@ static enum oct_status number(const struct oct_safetensors *file, const char *pa
     return OCT_OK;
 }
 
-static enum oct_status load_position(const struct oct_safetensors *file, const char *path,
-    struct oct_position *out, double *fresh)
+static enum oct_status load_position(
+    const struct oct_safetensors *file, const char *path, struct oct_position *out, double *fresh)
 {
     double step = 0, epoch = 0, step_in_epoch = 0, images = 0;
     struct oct_position at = {0};
@@ -383,8 +382,7 @@ enum oct_status oct_trainer_load(oct_trainer *t, const char *path)
     return oct_checkpoint_load(t, path, false);
 }
 
-enum oct_status oct_checkpoint_setting(
-    const char *path, const char *key, char *value, size_t size)
+enum oct_status oct_checkpoint_setting(const char *path, const char *key, char *value, size_t size)
 {
     enum oct_status status = OCT_OK;
     struct oct_safetensors *file = NULL;
@@ -395,7 +393,8 @@ enum oct_status oct_checkpoint_setting(
     snprintf(name, sizeof name, "octet.arg.%s", key);
     text = oct_safetensors_metadata(file, name);
     if (!text)
-        OCT_OUT(oct_fail(OCT_ARG, "%s does not say its %s: name it on the command line", path, key));
+        OCT_OUT(
+            oct_fail(OCT_ARG, "%s does not say its %s: name it on the command line", path, key));
     snprintf(value, size, "%s", text);
 out:
     oct_safetensors_close(file);
@@ -429,8 +428,8 @@ static void warn_of_last_error(struct oct_trainer *t)
 
 /* The checkpoints of a folder that can be read, newest first; *out is the caller's to free.
  * *refused counts the others. */
-static enum oct_status list_checkpoints(struct oct_trainer *t, const char *dir, struct found **out,
-    size_t *count, size_t *refused)
+static enum oct_status list_checkpoints(
+    struct oct_trainer *t, const char *dir, struct found **out, size_t *count, size_t *refused)
 {
     static const char *const prefixes[] = {"last", "recovery-", "checkpoint-"};
     struct found *list = NULL;

@@ -39,7 +39,8 @@ static void say_processor(const struct report *report)
     if (info)
         fclose(info);
     __builtin_cpu_init();
-    say(report, "features    avx2 %s, fma %s, avx512f %s, avx512bw %s, avx512vnni %s, avx512bf16 %s",
+    say(report,
+        "features    avx2 %s, fma %s, avx512f %s, avx512bw %s, avx512vnni %s, avx512bf16 %s",
         __builtin_cpu_supports("avx2") ? "yes" : "no", __builtin_cpu_supports("fma") ? "yes" : "no",
         __builtin_cpu_supports("avx512f") ? "yes" : "no",
         __builtin_cpu_supports("avx512bw") ? "yes" : "no",
@@ -48,9 +49,24 @@ static void say_processor(const struct report *report)
 }
 
 /* A 3x3 convolution of 256 channels at 14x14: compute bound and small enough for the cache. */
-static const struct oct_conv_shape probe_shape = {.n = 8, .d = 1, .h = 14, .w = 14, .c = 256,
-    .k = 256, .t = 1, .r = 3, .s = 3, .stride_d = 1, .stride_h = 1, .stride_w = 1,
-    .pad_h = 1, .pad_w = 1, .dilation_d = 1, .dilation_h = 1, .dilation_w = 1, .groups = 1};
+static const struct oct_conv_shape probe_shape = {.n = 8,
+    .d = 1,
+    .h = 14,
+    .w = 14,
+    .c = 256,
+    .k = 256,
+    .t = 1,
+    .r = 3,
+    .s = 3,
+    .stride_d = 1,
+    .stride_h = 1,
+    .stride_w = 1,
+    .pad_h = 1,
+    .pad_w = 1,
+    .dilation_d = 1,
+    .dilation_h = 1,
+    .dilation_w = 1,
+    .groups = 1};
 
 struct probe {
     void *x, *y, *w, *pack, *scale, *workspace, *flag;
@@ -64,8 +80,8 @@ static void probe_free(oct_backend *backend, struct probe *p)
             backend->free(backend, all[i]);
 }
 
-static enum oct_status probe_open(oct_backend *backend, enum oct_dtype dtype, struct probe *p,
-    struct oct_conv_fprop_args *args)
+static enum oct_status probe_open(
+    oct_backend *backend, enum oct_dtype dtype, struct probe *p, struct oct_conv_fprop_args *args)
 {
     const float ones[3] = {1.0f, 1.0f, 1.0f};
     size_t bytes = 0, x = (size_t)oct_conv_x_elements(&probe_shape) * 4;
@@ -91,7 +107,10 @@ static enum oct_status probe_open(oct_backend *backend, enum oct_dtype dtype, st
         .w = p->w,
         .dtype = dtype,
         .planes = 1,
-        .range = {.clip = scale, .scale = scale + 1, .inverse = scale + 2, .count = 1,
+        .range = {.clip = scale,
+            .scale = scale + 1,
+            .inverse = scale + 2,
+            .count = 1,
             .code_max = OCT_CODE_MAX},
         .fprop = p->pack,
         .flag = p->flag};
@@ -173,8 +192,7 @@ static enum oct_status say_scheme(const struct report *report, const char *name)
     return OCT_OK;
 }
 
-enum oct_status oct_info(
-    const char *scheme, void (*line)(void *user, const char *text), void *user)
+enum oct_status oct_info(const char *scheme, void (*line)(void *user, const char *text), void *user)
 {
     struct report report = {line, user};
     const dnnl_version_t *dnnl = dnnl_version();

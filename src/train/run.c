@@ -12,8 +12,9 @@ static enum oct_status save_as(struct oct_trainer *t, const char *name)
         return OCT_OK;
     snprintf(path, sizeof path, "%s/%s.safetensors", t->options.output_dir, name);
     OCT_TRY(oct_checkpoint_save(t, path));
-    oct_emit(t, (struct oct_event){.kind = OCT_EVENT_CHECKPOINT,
-                    .step = t->at.step, .epoch = t->at.epoch, .text = path});
+    oct_emit(t,
+        (struct oct_event){
+            .kind = OCT_EVENT_CHECKPOINT, .step = t->at.step, .epoch = t->at.epoch, .text = path});
     return OCT_OK;
 }
 
@@ -37,7 +38,8 @@ static struct oct_event step_event(
     double images = at->images > 0 ? (double)at->images : 1.0;
     double per_step = at->train_seconds / (double)at->step_in_epoch;
     int64_t all = t->steps_per_epoch * t->options.epochs;
-    int64_t end = t->options.max_steps > 0 && t->options.max_steps < all ? t->options.max_steps : all;
+    int64_t end =
+        t->options.max_steps > 0 && t->options.max_steps < all ? t->options.max_steps : all;
     struct oct_event event = {.kind = OCT_EVENT_STEP,
         .step = at->step,
         .epoch = at->epoch,
@@ -68,7 +70,8 @@ static enum oct_status sample_saturation(struct oct_trainer *t, double *share)
     return OCT_OK;
 }
 
-/* What the log cannot write is told once; training goes on, and checkpoints stop it if they fail. */
+/* What the log cannot write is told once; training goes on, and checkpoints stop it if they fail.
+ */
 static void go_on_without_log(struct oct_trainer *t, enum oct_status status)
 {
     if (status != OCT_OK)
@@ -201,8 +204,8 @@ static void keep_evaluation(struct oct_result *result, const struct oct_eval_res
 }
 
 /* Evaluates and says so; *event is what was said. */
-static enum oct_status evaluate(struct oct_trainer *t, bool can_be_best,
-    struct oct_eval_result *eval, struct oct_event *event)
+static enum oct_status evaluate(
+    struct oct_trainer *t, bool can_be_best, struct oct_eval_result *eval, struct oct_event *event)
 {
     OCT_TRY(oct_trainer_evaluate(t, eval));
     event->kind = OCT_EVENT_EVAL;

@@ -23,8 +23,8 @@ static enum oct_status parse_milestones(const char *text, struct oct_schedule *o
     return OCT_OK;
 }
 
-enum oct_status oct_schedule_open(const struct oct_options *options, int64_t steps_per_epoch,
-    struct oct_schedule *out)
+enum oct_status oct_schedule_open(
+    const struct oct_options *options, int64_t steps_per_epoch, struct oct_schedule *out)
 {
     struct oct_schedule schedule = {.lr = options->lr,
         .warmup_lr = options->warmup_lr,
@@ -44,8 +44,8 @@ enum oct_status oct_schedule_open(const struct oct_options *options, int64_t ste
     else if (strcmp(options->sched, "multistep") == 0)
         schedule.kind = OCT_SCHED_MULTISTEP;
     else
-        return oct_fail(OCT_ARG, "--sched %s: use cosine, step, multistep or constant",
-            options->sched);
+        return oct_fail(
+            OCT_ARG, "--sched %s: use cosine, step, multistep or constant", options->sched);
     if (schedule.kind == OCT_SCHED_MULTISTEP)
         OCT_TRY(parse_milestones(options->decay_milestones, &schedule));
     *out = schedule;

@@ -14,8 +14,8 @@ struct oct_schedule {
 };
 
 /* From the options' sched, lr, warmup_*, min_lr, decay_*; refuses what makes no sense. */
-enum oct_status oct_schedule_open(const struct oct_options *options, int64_t steps_per_epoch,
-    struct oct_schedule *out);
+enum oct_status oct_schedule_open(
+    const struct oct_options *options, int64_t steps_per_epoch, struct oct_schedule *out);
 
 /* Learning rate of optimiser step `step` (0-based).
  * Warm-up: linear from warmup_lr to lr over the first warmup_steps. Cosine: from the end of the

@@ -10,7 +10,7 @@
 
 #define FIELD(field_, kind_, bits_)                                                                \
     {                                                                                              \
-        #field_, OCT_SETTING_##kind_, offsetof(struct oct_options, field_), bits_                  \
+#field_, OCT_SETTING_##kind_, offsetof(struct oct_options, field_), bits_                  \
     }
 
 static const struct oct_setting settings[] = {
@@ -110,8 +110,8 @@ void oct_options_init(struct oct_options *options)
         .log_interval = 50};
 }
 
-void oct_setting_print(const struct oct_setting *setting, const struct oct_options *options,
-    char *out, size_t size)
+void oct_setting_print(
+    const struct oct_setting *setting, const struct oct_options *options, char *out, size_t size)
 {
     const char *field = (const char *)options + setting->offset;
     switch (setting->kind) {

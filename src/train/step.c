@@ -92,8 +92,7 @@ static enum oct_status check_flag(struct oct_trainer *t, struct oct_step_outcome
     g->fresh = true; /* this step's statistics are no evidence for the next one */
     snprintf(text, sizeof text, "step %lld: non-finite value in %s; the update was skipped",
         (long long)t->at.step, what);
-    oct_emit(t, (struct oct_event){
-                    .kind = OCT_EVENT_WARNING, .step = t->at.step, .text = text});
+    oct_emit(t, (struct oct_event){.kind = OCT_EVENT_WARNING, .step = t->at.step, .text = text});
     if (t->flagged_in_a_row >= FLAGGED_LIMIT)
         return oct_fail(OCT_NUMERIC,
             "step %lld: %d updates in a row were skipped, non-finite value in %s: use a smaller "
@@ -113,8 +112,8 @@ enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outco
     OCT_TRY(oct_graph_keep_states(t->graph));
     OCT_TRY(run_parts(t, &result));
     OCT_TRY(oct_graph_reduce_gradients(t->graph));
-    OCT_TRY(oct_graph_update(
-        t->graph, (float)o->momentum, (float)o->weight_decay, o->nesterov != 0));
+    OCT_TRY(
+        oct_graph_update(t->graph, (float)o->momentum, (float)o->weight_decay, o->nesterov != 0));
     if (o->model_ema)
         OCT_TRY(oct_graph_average(t->graph, (float)o->model_ema_decay));
     OCT_TRY(check_flag(t, &result));

@@ -47,7 +47,9 @@ static enum oct_status open_backend(struct oct_trainer *t)
     const struct oct_options *o = &t->options;
     bool automatic = !o->isa || strcmp(o->isa, "auto") == 0;
     struct oct_backend_options options = {.device = o->device,
-        .isa = o->simulate ? "simulate" : automatic ? NULL : o->isa,
+        .isa = o->simulate ? "simulate"
+               : automatic ? NULL
+                           : o->isa,
         .threads = o->threads};
     return oct_backend_open(&options, &t->backend);
 }
@@ -98,8 +100,7 @@ static enum oct_status open_graph(struct oct_trainer *t, const struct oct_model 
     const struct oct_options *o = &t->options;
     struct oct_graph *g;
 
-    OCT_TRY(oct_graph_open(
-        t->backend, &t->numerics, oct_comm_self(), o->batch_size, &t->graph));
+    OCT_TRY(oct_graph_open(t->backend, &t->numerics, oct_comm_self(), o->batch_size, &t->graph));
     g = t->graph;
     g->with_average = o->model_ema;
     g->with_samples = oct_wants_samples(o);
@@ -177,8 +178,7 @@ static void count_macs(struct oct_trainer *t)
         const struct oct_pre *pre = g->values[i].pre;
         if (pre)
             t->codes_per_step += (pre->need_channel + pre->need_tensor) *
-                                 oct_value_elements(&g->values[i]) *
-                                 t->options.grad_accum_steps;
+                                 oct_value_elements(&g->values[i]) * t->options.grad_accum_steps;
     }
 }
 
@@ -273,8 +273,9 @@ enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer 
     t->at.best_top1 = -1.0;
     model = oct_model_find(t->options.model ? t->options.model : "");
     if (!model)
-        OCT_OUT(oct_fail(OCT_ARG, "unknown model '%s': use one of resnet8, resnet20, resnet32, "
-                                  "resnet44, resnet56, resnet18, resnet34, resnet50",
+        OCT_OUT(oct_fail(OCT_ARG,
+            "unknown model '%s': use one of resnet8, resnet20, resnet32, "
+            "resnet44, resnet56, resnet18, resnet34, resnet50",
             t->options.model ? t->options.model : ""));
     OCT_OUT(open_numerics(t));
     OCT_OUT(open_backend(t));

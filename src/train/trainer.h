@@ -15,14 +15,14 @@
 
 /* Where training stands: everything a resumed run needs besides device memory. */
 struct oct_position {
-    int64_t step;             /* optimiser steps done */
-    int epoch;                /* the epoch in progress */
+    int64_t step; /* optimiser steps done */
+    int epoch;    /* the epoch in progress */
     int64_t step_in_epoch;
-    double loss_sum;          /* over the epoch's steps so far */
+    double loss_sum;           /* over the epoch's steps so far */
     double top1_sum, top5_sum; /* correct images so far */
-    int64_t images;           /* seen this epoch */
-    double best_top1;         /* -1: none */
-    double train_seconds;     /* of the epoch so far */
+    int64_t images;            /* seen this epoch */
+    double best_top1;          /* -1: none */
+    double train_seconds;      /* of the epoch so far */
 };
 
 struct oct_trainer {
@@ -40,7 +40,7 @@ struct oct_trainer {
     int flagged_in_a_row;
     volatile sig_atomic_t stop;
 
-    float *loss;              /* host copies of the batch's results */
+    float *loss; /* host copies of the batch's results */
     uint8_t *top1, *top5;
     int32_t *labels;
 
@@ -51,13 +51,13 @@ struct oct_trainer {
 
     struct oct_run_info info;
     char *plan_table, *not_int8, *two_plane, libraries[128];
-    int64_t codes_per_step;   /* quantised errors that one step makes */
+    int64_t codes_per_step;                   /* quantised errors that one step makes */
     int64_t saturated_before, elements_since; /* of those codes, for the events */
 };
 
 /* What one optimiser step did. */
 struct oct_step_outcome {
-    double loss;              /* mean over the images */
+    double loss; /* mean over the images */
     int64_t top1, top5, images;
     bool flagged;
     double lr, seconds, data_seconds;
@@ -69,7 +69,8 @@ enum oct_status oct_trainer_start_epoch(struct oct_trainer *t);
 
 /* checkpoint.c: the training state as a safetensors file. */
 enum oct_status oct_checkpoint_save(struct oct_trainer *t, const char *path);
-/* `weights_only`: parameters, running statistics and scheme state, but not where training stands. */
+/* `weights_only`: parameters, running statistics and scheme state, but not where training stands.
+ */
 enum oct_status oct_checkpoint_load(struct oct_trainer *t, const char *path, bool weights_only);
 /* Finds and loads the newest usable checkpoint of the run folder; *found false if there is none.
  * Damaged files are skipped with a warning event. */
@@ -77,7 +78,8 @@ enum oct_status oct_checkpoint_resume_newest(struct oct_trainer *t, bool *found)
 /* Removes all but the newest `keep` files <prefix>*.safetensors. */
 void oct_checkpoint_prune(const char *dir, const char *prefix, int keep);
 
-/* watch.c: what can be seen of a step. Weight gradients are sampled if health is logged anywhere. */
+/* watch.c: what can be seen of a step. Weight gradients are sampled if health is logged anywhere.
+ */
 bool oct_wants_samples(const struct oct_options *options);
 enum oct_status oct_samples_open(struct oct_trainer *t);
 void oct_samples_free(struct oct_trainer *t);

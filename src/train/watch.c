@@ -117,7 +117,7 @@ struct oct_samples {
     struct oct_cosine {
         double sum;
         int count;
-    } *cosine;            /* of every node, since the last report */
+    } * cosine; /* of every node, since the last report */
 };
 
 bool oct_wants_samples(const struct oct_options *options)
@@ -212,8 +212,7 @@ static enum oct_status read_counts(
     counts[0] = counts[1] = 0;
     if (!pre->saturated)
         return OCT_OK;
-    return t->backend->download(
-        t->backend, counts, pre->saturated->data, 2 * sizeof counts[0]);
+    return t->backend->download(t->backend, counts, pre->saturated->data, 2 * sizeof counts[0]);
 }
 
 enum oct_status oct_saturation(struct oct_trainer *t, int64_t *clipped)

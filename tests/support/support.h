@@ -20,12 +20,12 @@ void guard_free(void *p);
 
 /* How a tensor is filled. */
 enum fill {
-    FILL_RANDOM,     /* codes: uniform in [-127, 127]; floats: roughly normal, sd 1 */
+    FILL_RANDOM, /* codes: uniform in [-127, 127]; floats: roughly normal, sd 1 */
     FILL_ZERO,
-    FILL_MAX,        /* +127, or +1 */
-    FILL_ALTERNATE,  /* +-127, or +-1 */
-    FILL_OUTLIER,    /* zero but one large value */
-    FILL_TINY        /* floats near 1e-20; codes in {-1, 0, 1} */
+    FILL_MAX,       /* +127, or +1 */
+    FILL_ALTERNATE, /* +-127, or +-1 */
+    FILL_OUTLIER,   /* zero but one large value */
+    FILL_TINY       /* floats near 1e-20; codes in {-1, 0, 1} */
 };
 
 void fill_s8(int8_t *x, int64_t n, enum fill how, uint64_t seed);

@@ -35,9 +35,8 @@ static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
     int moment = oct_forward_moment(node), back = oct_backward_moment(g, node);
     size_t k = (size_t)node->shape.k;
 
-    y->real = oct_plan_book(g->plan,
-        (size_t)oct_value_elements(y) * oct_dtype_bytes(y->real_dtype), moment, moment, "%s.y",
-        node->name);
+    y->real = oct_plan_book(g->plan, (size_t)oct_value_elements(y) * oct_dtype_bytes(y->real_dtype),
+        moment, moment, "%s.y", node->name);
     if (pre->integer) {
         pre->stats.shift = oct_conv_stats_shift(
             &node->shape, oct_format_code_max(node->layer.role[OCT_ROLE_W_FWD].format));
@@ -131,11 +130,24 @@ int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_
         return -1;
     const struct oct_value in = g->values[x];
     int dilation = attr->dilation ? attr->dilation : 1;
-    struct oct_conv_shape shape = {.n = in.n, .d = 1, .h = in.h, .w = in.w, .c = in.c,
-        .k = attr->k, .t = 1, .r = attr->r, .s = attr->s,
-        .stride_d = 1, .stride_h = attr->stride, .stride_w = attr->stride,
-        .pad_h = attr->pad, .pad_w = attr->pad,
-        .dilation_d = 1, .dilation_h = dilation, .dilation_w = dilation, .groups = 1};
+    struct oct_conv_shape shape = {.n = in.n,
+        .d = 1,
+        .h = in.h,
+        .w = in.w,
+        .c = in.c,
+        .k = attr->k,
+        .t = 1,
+        .r = attr->r,
+        .s = attr->s,
+        .stride_d = 1,
+        .stride_h = attr->stride,
+        .stride_w = attr->stride,
+        .pad_h = attr->pad,
+        .pad_w = attr->pad,
+        .dilation_d = 1,
+        .dilation_h = dilation,
+        .dilation_w = dilation,
+        .groups = 1};
     int p = oct_conv_p(&shape), q = oct_conv_q(&shape);
     if (p < 1 || q < 1) {
         g->status = oct_fail(OCT_SHAPE,
@@ -144,7 +156,5 @@ int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_
         return -1;
     }
     int y = oct_graph_value(g, OCT_VALUE_PRE, name, in.n, p, q, attr->k);
-    return oct_product_node(g, &conv_type, name, sizeof(struct oct_product), &shape, x, y)
-               ? y
-               : -1;
+    return oct_product_node(g, &conv_type, name, sizeof(struct oct_product), &shape, x, y) ? y : -1;
 }

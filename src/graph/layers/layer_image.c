@@ -3,9 +3,9 @@
 #include "graph/graph.h"
 
 struct image {
-    struct oct_buffer *real;     /* f32 or act_dtype [N,H,W,C] */
+    struct oct_buffer *real; /* f32 or act_dtype [N,H,W,C] */
     enum oct_dtype dtype;
-    struct oct_buffer *amax;     /* f32[C] */
+    struct oct_buffer *amax; /* f32[C] */
 };
 
 static enum oct_status image_declare(struct oct_graph *g, struct oct_node *node)
@@ -29,14 +29,13 @@ static enum oct_status image_book(struct oct_graph *g, struct oct_node *node)
         out->real = self->real;
     if (!out->need_codes)
         return OCT_OK;
-    self->amax = oct_plan_book(
-        g->plan, 4 * (size_t)out->c, moment, moment, "%s.channel_amax", out->name);
-    out->codes =
-        oct_plan_book(g->plan, (size_t)elements, moment, moment, "%s.codes", out->name);
+    self->amax =
+        oct_plan_book(g->plan, 4 * (size_t)out->c, moment, moment, "%s.channel_amax", out->name);
+    out->codes = oct_plan_book(g->plan, (size_t)elements, moment, moment, "%s.codes", out->name);
     oct_range_book(g->plan, &out->range, 1, OCT_CODE_MAX, true, out->name);
     oct_graph_range_state(g, &out->range, out->name);
-    oct_plan_workspace(g->plan,
-        g->backend->channel_workspace(g->backend, elements / out->c, out->c));
+    oct_plan_workspace(
+        g->plan, g->backend->channel_workspace(g->backend, elements / out->c, out->c));
     return OCT_OK;
 }
 

@@ -6,8 +6,8 @@
 #include <stdio.h>
 
 struct linear {
-    struct oct_product product;     /* first: product.c works on it */
-    int bias;                       /* parameter [K] */
+    struct oct_product product; /* first: product.c works on it */
+    int bias;                   /* parameter [K] */
     struct oct_buffer *x_codes, *x_amax;
     struct oct_range_state x_range;
     struct oct_buffer *x_real, *dy_real; /* act_dtype copies for float products, if not f32 */
@@ -72,8 +72,8 @@ static void book_error(struct oct_graph *g, struct oct_node *node)
         self->dy_channel = book(g, node, elements, back, back, "dy_dw");
         if (dw->format == OCT_FORMAT_INT16)
             self->dy_channel_lo = book(g, node, elements, back, back, "dy_dw_lo");
-        book_range(g, node, &self->channel_range, per_channel ? y->c : 1, dw->format, false,
-            "dy_dw");
+        book_range(
+            g, node, &self->channel_range, per_channel ? y->c : 1, dw->format, false, "dy_dw");
     }
     if (layer->dgrad) {
         self->dy_tensor = book(g, node, elements, back, back, "dy_dx");
@@ -134,8 +134,8 @@ static enum oct_status quantise_input(struct oct_graph *g, struct oct_node *node
 
     if (g->training) {
         OCT_TRY(channel_amax(g, x->real, x->n, x->c, self->x_amax));
-        OCT_TRY(oct_range_from_amax(
-            g->backend, &self->x_range, oct_buffer_data(self->x_amax), x->c));
+        OCT_TRY(
+            oct_range_from_amax(g->backend, &self->x_range, oct_buffer_data(self->x_amax), x->c));
         OCT_TRY(oct_range_average(g->backend, &self->x_range));
     }
     struct oct_quantise_args args = {.rows = x->n,
@@ -220,11 +220,11 @@ static enum oct_status make_error_operands(
 
     OCT_TRY(channel_amax(g, y->grad, y->n, y->c, self->dy_amax));
     if (self->dy_channel)
-        OCT_TRY(quantise_error(g, node, &self->channel_range, OCT_ROLE_DY_DW, self->dy_channel,
-            self->dy_channel_lo));
+        OCT_TRY(quantise_error(
+            g, node, &self->channel_range, OCT_ROLE_DY_DW, self->dy_channel, self->dy_channel_lo));
     if (self->dy_tensor)
-        OCT_TRY(quantise_error(g, node, &self->tensor_range, OCT_ROLE_DY_DX, self->dy_tensor,
-            self->dy_tensor_lo));
+        OCT_TRY(quantise_error(
+            g, node, &self->tensor_range, OCT_ROLE_DY_DX, self->dy_tensor, self->dy_tensor_lo));
     if (self->dy_real)
         OCT_TRY(convert(g, y->grad, self->dy_real, y->n, y->c));
     *dy = (struct oct_gradient){.channel = self->dy_channel,
@@ -258,8 +258,8 @@ static enum oct_status linear_backward(struct oct_graph *g, struct oct_node *nod
     return oct_product_dgrad(g, node, &dy, x);
 }
 
-static const struct oct_node_type linear_type = {"linear", linear_declare, linear_book,
-    linear_forward, linear_backward, oct_product_prepare};
+static const struct oct_node_type linear_type = {
+    "linear", linear_declare, linear_book, linear_forward, linear_backward, oct_product_prepare};
 
 int oct_add_linear(struct oct_graph *g, int x, const char *name, int k)
 {
@@ -267,15 +267,27 @@ int oct_add_linear(struct oct_graph *g, int x, const char *name, int k)
         return -1;
     const struct oct_value in = g->values[x];
     const int64_t classes = k;
-    struct oct_conv_shape shape = {.n = in.n, .d = 1, .h = 1, .w = 1, .c = in.c, .k = k, .t = 1,
-        .r = 1, .s = 1, .stride_d = 1, .stride_h = 1, .stride_w = 1,
-        .dilation_d = 1, .dilation_h = 1, .dilation_w = 1, .groups = 1};
+    struct oct_conv_shape shape = {.n = in.n,
+        .d = 1,
+        .h = 1,
+        .w = 1,
+        .c = in.c,
+        .k = k,
+        .t = 1,
+        .r = 1,
+        .s = 1,
+        .stride_d = 1,
+        .stride_h = 1,
+        .stride_w = 1,
+        .dilation_d = 1,
+        .dilation_h = 1,
+        .dilation_w = 1,
+        .groups = 1};
     int y = oct_graph_value(g, OCT_VALUE_FEATURES, "logits", in.n, 1, 1, k);
     struct oct_node *node =
         oct_product_node(g, &linear_type, name, sizeof(struct linear), &shape, x, y);
     if (!node)
         return -1;
-    ((struct linear *)node->self)->bias =
-        oct_graph_param(g, name, "bias", false, 1, &classes);
+    ((struct linear *)node->self)->bias = oct_graph_param(g, name, "bias", false, 1, &classes);
     return y;
 }

@@ -7,16 +7,16 @@
 #include <stdio.h>
 
 struct norm {
-    int gamma, beta;                                   /* parameters [C] */
+    int gamma, beta; /* parameters [C] */
     bool relu;
-    struct oct_buffer *running_mean, *running_var;     /* f32[C] */
-    struct oct_buffer *a, *b, *ix, *jx;                /* f32[C], forward to backward */
-    struct oct_buffer *xhat_max, *z_amax, *amax;       /* f32[C], f32[C], f32[1] */
+    struct oct_buffer *running_mean, *running_var;      /* f32[C] */
+    struct oct_buffer *a, *b, *ix, *jx;                 /* f32[C], forward to backward */
+    struct oct_buffer *xhat_max, *z_amax, *amax;        /* f32[C], f32[C], f32[1] */
     struct oct_buffer *y_sum, *y_sumsq, *y_min, *y_max; /* statistics of a float product */
-    struct oct_buffer *mask;                           /* bits, only behind a residual addition */
+    struct oct_buffer *mask;                            /* bits, only behind a residual addition */
     struct oct_buffer *sum_dz, *sum_dz_xhat, *sum_dz2, *dz_min, *dz_max;
     struct oct_buffer *m1, *m2, *bound, *sigma, *sigma_all;
-    struct oct_buffer *above, *above_all;              /* s64[C], s64[1], state */
+    struct oct_buffer *above, *above_all; /* s64[C], s64[1], state */
 };
 
 static int64_t rows_of(const struct oct_value *value)
@@ -64,8 +64,7 @@ static void book_forward(struct oct_graph *g, struct oct_node *node)
         self->y_max = book(g, node, f, now, now, "y_max");
     }
     if (node->in[1] >= 0 && self->relu)
-        self->mask =
-            book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "mask");
+        self->mask = book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "mask");
     if (out->need_codes) {
         out->codes = book(g, node, (size_t)oct_value_elements(out), now, now, "codes");
         oct_range_book(g->plan, &out->range, 1, OCT_CODE_MAX, true, out->name);
@@ -145,16 +144,16 @@ static void book_backward(struct oct_graph *g, struct oct_node *node)
         pre->need_channel = false;
     if (pre->need_channel) {
         bool per_channel = pre->layer.role[OCT_ROLE_DY_DW].granularity == OCT_PER_CHANNEL;
-        book_error_codes(g, node, "dy_dw", OCT_ROLE_DY_DW, per_channel ? y->c : 1,
-            &pre->dy_channel, &pre->dy_channel_lo, &pre->channel_range);
+        book_error_codes(g, node, "dy_dw", OCT_ROLE_DY_DW, per_channel ? y->c : 1, &pre->dy_channel,
+            &pre->dy_channel_lo, &pre->channel_range);
     }
     if (pre->need_tensor)
-        book_error_codes(g, node, "dy_dx", OCT_ROLE_DY_DX, 1, &pre->dy_tensor,
-            &pre->dy_tensor_lo, &pre->tensor_range);
+        book_error_codes(g, node, "dy_dx", OCT_ROLE_DY_DX, 1, &pre->dy_tensor, &pre->dy_tensor_lo,
+            &pre->tensor_range);
     if (pre->need_real)
-        pre->dy_real = book(g, node,
-            (size_t)oct_value_elements(y) * oct_dtype_bytes(g->numerics->act_dtype), now,
-            oct_backward_moment(g, &g->nodes[y->producer]), "dy");
+        pre->dy_real =
+            book(g, node, (size_t)oct_value_elements(y) * oct_dtype_bytes(g->numerics->act_dtype),
+                now, oct_backward_moment(g, &g->nodes[y->producer]), "dy");
     if (g->with_samples && pre->layer.wgrad)
         pre->dy_sample = book(g, node, 4 * (size_t)oct_value_elements(y), now,
             oct_backward_moment(g, &g->nodes[y->producer]), "dy_sample");

@@ -29,8 +29,8 @@ static enum oct_status max_pool_book(struct oct_graph *g, struct oct_node *node)
         oct_plan_use(x->codes, now);
     }
     if (out->need_real) {
-        out->real = oct_plan_book(g->plan, elements * oct_dtype_bytes(out->real_dtype), now, now,
-            "%s.real", node->name);
+        out->real = oct_plan_book(
+            g->plan, elements * oct_dtype_bytes(out->real_dtype), now, now, "%s.real", node->name);
         oct_plan_use(x->real, now);
     }
     oct_value_book_grad(g, out);
@@ -133,24 +133,36 @@ static enum oct_status global_pool_backward(struct oct_graph *g, struct oct_node
     return pool_backward(g, node, true);
 }
 
-static const struct oct_node_type max_pool_type = {"max_pool", max_pool_declare, max_pool_book,
-    max_pool_forward, max_pool_backward, NULL};
+static const struct oct_node_type max_pool_type = {
+    "max_pool", max_pool_declare, max_pool_book, max_pool_forward, max_pool_backward, NULL};
 static const struct oct_node_type global_pool_type = {"global_pool", global_pool_declare,
     global_pool_book, global_pool_forward, global_pool_backward, NULL};
 
 static struct oct_conv_shape pool_shape(
     const struct oct_value *in, int r, int s, int stride, int pad)
 {
-    struct oct_conv_shape shape = {.n = in->n, .d = 1, .h = in->h, .w = in->w, .c = in->c,
-        .k = in->c, .t = 1, .r = r, .s = s,
-        .stride_d = 1, .stride_h = stride, .stride_w = stride,
-        .pad_h = pad, .pad_w = pad,
-        .dilation_d = 1, .dilation_h = 1, .dilation_w = 1, .groups = in->c};
+    struct oct_conv_shape shape = {.n = in->n,
+        .d = 1,
+        .h = in->h,
+        .w = in->w,
+        .c = in->c,
+        .k = in->c,
+        .t = 1,
+        .r = r,
+        .s = s,
+        .stride_d = 1,
+        .stride_h = stride,
+        .stride_w = stride,
+        .pad_h = pad,
+        .pad_w = pad,
+        .dilation_d = 1,
+        .dilation_h = 1,
+        .dilation_w = 1,
+        .groups = in->c};
     return shape;
 }
 
-int oct_add_max_pool(
-    struct oct_graph *g, int x, const char *name, int window, int stride, int pad)
+int oct_add_max_pool(struct oct_graph *g, int x, const char *name, int window, int stride, int pad)
 {
     if (g->status != OCT_OK)
         return -1;

@@ -33,8 +33,8 @@ static enum oct_dtype operand_dtype(const struct oct_graph *g, bool integer)
 static struct oct_buffer *book_pack(
     struct oct_graph *g, const struct oct_node *node, bool dgrad, bool integer, const char *what)
 {
-    size_t bytes = g->backend->weight_pack_bytes(
-        g->backend, &node->shape, operand_dtype(g, integer), dgrad);
+    size_t bytes =
+        g->backend->weight_pack_bytes(g->backend, &node->shape, operand_dtype(g, integer), dgrad);
     return oct_plan_book(g->plan, bytes, OCT_PERSISTENT, 0, "%s.%s", node->name, what);
 }
 
@@ -45,8 +45,7 @@ static void book_packs(struct oct_graph *g, struct oct_node *node)
     enum oct_format format = layer->role[OCT_ROLE_W_FWD].format;
     bool wide = format == OCT_FORMAT_INT16;
 
-    oct_range_book(
-        g->plan, &self->w_range, 1, oct_format_code_max(format), false, node->name);
+    oct_range_book(g->plan, &self->w_range, 1, oct_format_code_max(format), false, node->name);
     self->w_fprop = book_pack(g, node, false, layer->fprop, "w_fprop");
     if (layer->fprop && wide)
         self->w_fprop_lo = book_pack(g, node, false, true, "w_fprop_lo");
@@ -118,8 +117,8 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
 }
 
 /* The float weight gradient that sampled steps compare with. */
-static struct oct_conv_wgrad_args sample_args(const struct oct_graph *g,
-    const struct oct_node *node, const struct oct_buffer *dy)
+static struct oct_conv_wgrad_args sample_args(
+    const struct oct_graph *g, const struct oct_node *node, const struct oct_buffer *dy)
 {
     const struct oct_product *self = node->self;
     struct oct_conv_wgrad_args args = {.shape = node->shape,
@@ -139,11 +138,10 @@ static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
 
     if (!g->with_samples || !node->layer.wgrad)
         return OCT_OK;
-    self->x_sample = oct_plan_book(g->plan,
-        4 * (size_t)oct_value_elements(&g->values[node->in[0]]), back, back, "%s.x_sample",
-        node->name);
-    self->dw_sample = oct_plan_book(g->plan, 4 * (size_t)g->params[self->weight].count, back, back,
-        "%s.dw_sample", node->name);
+    self->x_sample = oct_plan_book(g->plan, 4 * (size_t)oct_value_elements(&g->values[node->in[0]]),
+        back, back, "%s.x_sample", node->name);
+    self->dw_sample = oct_plan_book(
+        g->plan, 4 * (size_t)g->params[self->weight].count, back, back, "%s.dw_sample", node->name);
     struct oct_conv_wgrad_args args = sample_args(g, node, NULL);
     OCT_TRY(g->backend->conv_wgrad_check(g->backend, &args, &bytes));
     oct_plan_workspace(g->plan, bytes);
@@ -160,8 +158,7 @@ enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node)
     return check_products(g, node);
 }
 
-struct oct_operand oct_product_w(
-    const struct oct_graph *g, const struct oct_node *node, bool dgrad)
+struct oct_operand oct_product_w(const struct oct_graph *g, const struct oct_node *node, bool dgrad)
 {
     const struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
@@ -176,8 +173,8 @@ struct oct_operand oct_product_w(
     return operand;
 }
 
-static struct oct_operand code_operand(const struct oct_buffer *hi, const struct oct_buffer *lo,
-    const struct oct_range_state *range)
+static struct oct_operand code_operand(
+    const struct oct_buffer *hi, const struct oct_buffer *lo, const struct oct_range_state *range)
 {
     struct oct_operand operand = {.dtype = OCT_S8,
         .planes = lo ? 2 : 1,
@@ -215,10 +212,21 @@ static enum oct_status numbers_of_codes(
 {
     const struct oct_product *self = node->self;
     const struct oct_conv_shape *in = &node->shape;
-    struct oct_pool_args args = {.shape = {.n = in->n, .d = in->d, .h = in->h, .w = in->w,
-                                     .c = in->c, .k = in->c, .t = 1, .r = 1, .s = 1,
-                                     .stride_d = 1, .stride_h = 1, .stride_w = 1,
-                                     .dilation_d = 1, .dilation_h = 1, .dilation_w = 1,
+    struct oct_pool_args args = {.shape = {.n = in->n,
+                                     .d = in->d,
+                                     .h = in->h,
+                                     .w = in->w,
+                                     .c = in->c,
+                                     .k = in->c,
+                                     .t = 1,
+                                     .r = 1,
+                                     .s = 1,
+                                     .stride_d = 1,
+                                     .stride_h = 1,
+                                     .stride_w = 1,
+                                     .dilation_d = 1,
+                                     .dilation_h = 1,
+                                     .dilation_w = 1,
                                      .groups = in->c},
         .average = 1,
         .x = x->data,
@@ -244,8 +252,8 @@ enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
     return OCT_OK;
 }
 
-enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
-    const struct oct_gradient *dy, struct oct_value *x)
+enum oct_status oct_product_dgrad(
+    struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy, struct oct_value *x)
 {
     bool integer = node->layer.dgrad;
     double begin = oct_op_begin(g);
@@ -264,8 +272,8 @@ enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
     return OCT_OK;
 }
 
-static enum oct_status pack(struct oct_graph *g, struct oct_node *node, bool fprop, bool dgrad,
-    bool integer)
+static enum oct_status pack(
+    struct oct_graph *g, struct oct_node *node, bool fprop, bool dgrad, bool integer)
 {
     const struct oct_product *self = node->self;
     struct oct_step_state *step = oct_buffer_data(g->step);

@@ -6,8 +6,8 @@
 #include "graph/graph.h"
 
 struct oct_product {
-    int weight;                              /* parameter [K,R,S,C] */
-    bool has_dgrad;                          /* false for the first layer: images need no gradient */
+    int weight;     /* parameter [K,R,S,C] */
+    bool has_dgrad; /* false for the first layer: images need no gradient */
     struct oct_range_state w_range;
     struct oct_buffer *w_fprop, *w_fprop_lo; /* packs */
     struct oct_buffer *w_dgrad, *w_dgrad_lo;
@@ -46,8 +46,8 @@ enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
 enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
     const struct oct_operand *x, const struct oct_buffer *dy);
 /* dx (+)= dgrad(dy, w), into x's gradient. */
-enum oct_status oct_product_dgrad(struct oct_graph *g, struct oct_node *node,
-    const struct oct_gradient *dy, struct oct_value *x);
+enum oct_status oct_product_dgrad(
+    struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy, struct oct_value *x);
 
 /* Scale and packs from the master weight. */
 enum oct_status oct_product_prepare(struct oct_graph *g, struct oct_node *node);
