@@ -237,7 +237,8 @@ static void book_batch(struct oct_graph *g)
 
     g->step =
         oct_plan_book(g->plan, sizeof(struct oct_step_state), OCT_PERSISTENT, 0, "step state");
-    g->images = oct_plan_book(g->plan, (size_t)oct_value_elements(image), 0, 0, "images");
+    /* images and labels stay for the whole step, so that a flagged one can be looked at again */
+    g->images = oct_plan_book(g->plan, (size_t)oct_value_elements(image), 0, last, "images");
     g->labels = oct_plan_book(g->plan, 4 * n, 0, last, "labels");
     g->loss = oct_plan_book(g->plan, 4 * n, 0, last, "loss");
     g->top1 = oct_plan_book(g->plan, n, 0, last, "top1");

@@ -1,0 +1,96 @@
+/* The network as a whole: gradients of the loss agree with finite differences, through residual
+ * additions, shortcuts, pooling and normalisation. */
+#include "train/trainer.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double batch_loss(struct oct_trainer *t)
+{
+    struct oct_graph *g = t->graph;
+    const float *loss;
+    double sum = 0.0;
+    cr_assert_eq(oct_graph_prepare(g), OCT_OK);
+    cr_assert_eq(oct_graph_forward(g), OCT_OK);
+    loss = g->loss->data;
+    for (int i = 0; i < g->batch; i++)
+        sum += loss[i];
+    return sum / g->batch;
+}
+
+/* Slope of the loss along the gradient of one parameter: must be its squared length. Along the
+ * gradient the signal is as large as it can be against f32 rounding. */
+static void check_param(struct oct_trainer *t, const struct oct_param *param)
+{
+    size_t n = (size_t)param->count;
+    float *w = param->value->data, *grad = malloc(n * sizeof *grad), *old = malloc(n * sizeof *old);
+    double square = 0.0, slope[2];
+
+    memcpy(grad, param->grad->data, n * sizeof *grad);
+    memcpy(old, w, n * sizeof *old);
+    for (size_t i = 0; i < n; i++)
+        square += (double)grad[i] * grad[i];
+    for (int k = 0; k < 2; k++) { /* two step lengths: their difference shows the curvature */
+        double h = (k ? 1e-3 : 2e-3) / sqrt(square), up, down;
+        for (size_t i = 0; i < n; i++)
+            w[i] = old[i] + (float)(h * grad[i]);
+        up = batch_loss(t);
+        for (size_t i = 0; i < n; i++)
+            w[i] = old[i] - (float)(h * grad[i]);
+        down = batch_loss(t);
+        slope[k] = (up - down) / (2.0 * h);
+    }
+    memcpy(w, old, n * sizeof *old);
+    /* Rounding: the loss, near 2, is known to about 2^-21 after the averaging of f32 networks, so
+     * the slope over 2h = 2e-3/|g| to 2^-21 |g| / 1e-3 = 5e-4 |g|. Curvature and the kinks of ReLU:
+     * the change between the two step lengths bounds them, with a factor for the kinks. */
+    double tolerance = 2e-3 * sqrt(square) + 0.02 * square + 4.0 * fabs(slope[0] - slope[1]);
+    cr_expect(fabs(slope[1] - square) <= tolerance, "%s: slope %g, squared gradient %g (%g)",
+        param->name, slope[1], square, slope[0]);
+    free(grad);
+    free(old);
+}
+
+static void check_model(const char *model, int size)
+{
+    struct oct_options o;
+    oct_trainer *t = NULL;
+    struct oct_step_result r;
+    struct oct_batch batch;
+
+    oct_options_init(&o);
+    o.dataset = "synthetic";
+    o.synthetic_images = 64;
+    o.synthetic_size = size;
+    o.model = model;
+    o.precision = "fp32";
+    o.batch_size = 16;
+    o.lr = 0.02;
+    o.threads = 2;
+    cr_assert_eq(oct_trainer_open(&o, &t), OCT_OK, "%s", oct_last_error());
+    for (int i = 0; i < 2; i++) /* away from the initial point, where BN gradients are special */
+        cr_assert_eq(oct_trainer_step(t, &r), OCT_OK);
+    struct oct_graph *g = t->graph;
+    cr_assert_eq(oct_loader_next(t->train_loader, &batch), OCT_OK);
+    memcpy(g->images->data, batch.images, (size_t)16 * size * size * 3);
+    memcpy(g->labels->data, batch.labels, 16 * sizeof(int32_t));
+    g->training = true;
+    g->grad_mode = OCT_OVERWRITE;
+    batch_loss(t);
+    cr_assert_eq(oct_graph_backward(g), OCT_OK);
+    for (int i = 0; i < g->param_count; i++)
+        check_param(t, &g->params[i]);
+    oct_trainer_close(t);
+}
+
+Test(graph, gradients_of_a_cifar_resnet_agree_with_finite_differences)
+{
+    check_model("resnet8", 16);
+}
+
+Test(graph, gradients_of_an_imagenet_resnet_agree_with_finite_differences)
+{
+    check_model("resnet18", 33);
+}
