@@ -330,6 +330,21 @@ Test(safetensors, a_flip_in_the_data_is_always_found)
     free(data);
 }
 
+Test(safetensors, a_changed_metadata_value_is_found)
+{
+    const char *path = folder_path(dir, "step.safetensors");
+    struct oct_metadata metadata[] = {{"octet.step", "1234"}, {"octet.epoch", "5"}};
+    size_t bytes;
+    cr_assert_eq(oct_safetensors_write(path, NULL, 0, metadata, 2), OCT_OK);
+    char *data = file_read(path, &bytes);
+    char *digits = memmem(data, bytes, "1234", 4);
+    cr_assert(digits);
+    digits[3] = '5';
+    file_write(path, data, bytes);
+    expect_refused(path, OCT_IO, "checksum", "another step");
+    free(data);
+}
+
 static void expect_not_written(const struct oct_named_tensor *tensors, size_t count,
     const struct oct_metadata *metadata, size_t metadata_count, enum oct_status want,
     const char *fragment)

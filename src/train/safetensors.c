@@ -73,7 +73,7 @@ static enum oct_status add_tensor(
 }
 
 static enum oct_status add_metadata(
-    json_t *header, const struct oct_metadata *metadata, size_t count, const char *checksum)
+    json_t *header, const struct oct_metadata *metadata, size_t count)
 {
     json_t *map = json_object();
     if (json_object_set_new(header, OCT_ST_METADATA, map) != 0)
@@ -86,22 +86,44 @@ static enum oct_status add_metadata(
         if (json_object_set_new(map, key, json_string(metadata[i].value)) != 0)
             return oct_fail(OCT_ARG, "metadata '%s' is not valid UTF-8 (or memory is short)", key);
     }
-    if (json_object_set_new(map, OCT_ST_CHECKSUM, json_string(checksum)) != 0)
-        return oct_fail(OCT_NOMEM, "no memory for a safetensors header");
     return OCT_OK;
 }
 
-static enum oct_status checksum_of(
-    const struct oct_named_tensor *tensors, size_t count, char hex[OCT_ST_HEX])
+uint64_t oct_st_metadata_hash(const json_t *map)
 {
+    const char *key;
+    json_t *value;
+    uint64_t sum = 0;
+    json_object_foreach((json_t *)(uintptr_t)map, key, value)
+    {
+        const char *text = json_string_value(value);
+        if (strcmp(key, OCT_ST_CHECKSUM) == 0 || !text)
+            continue;
+        uint64_t seed = XXH3_64bits(key, strlen(key) + 1);
+        sum ^= XXH3_64bits_withSeed(text, strlen(text) + 1, seed);
+    }
+    return sum;
+}
+
+/* Over the tensors' data, then the metadata there is so far. */
+static enum oct_status add_checksum(
+    json_t *header, const struct oct_named_tensor *tensors, size_t count)
+{
+    json_t *map = json_object_get(header, OCT_ST_METADATA);
+    uint64_t metadata = oct_st_metadata_hash(map);
+    char hex[OCT_ST_HEX];
     XXH3_state_t *state = XXH3_createState();
     if (!state)
         return oct_fail(OCT_NOMEM, "no memory for the checksum of a safetensors file");
     XXH3_64bits_reset(state);
     for (size_t i = 0; i < count; i++)
         XXH3_64bits_update(state, tensors[i].data, oct_named_tensor_bytes(&tensors[i]));
-    snprintf(hex, OCT_ST_HEX, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
+    if (metadata != 0)
+        XXH3_64bits_update(state, &metadata, sizeof metadata);
+    snprintf(hex, sizeof hex, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
     XXH3_freeState(state);
+    if (json_object_set_new(map, OCT_ST_CHECKSUM, json_string(hex)) != 0)
+        return oct_fail(OCT_NOMEM, "no memory for a safetensors header");
     return OCT_OK;
 }
 
@@ -136,7 +158,6 @@ enum oct_status oct_safetensors_write(const char *path, const struct oct_named_t
 {
     enum oct_status status = OCT_OK;
     struct oct_atomic_file file = {.fd = -1};
-    char checksum[OCT_ST_HEX];
     int64_t offset = 0;
     json_t *header = json_object();
     if (!header)
@@ -144,8 +165,8 @@ enum oct_status oct_safetensors_write(const char *path, const struct oct_named_t
     /* The entries first: they prove the sizes that the checksum relies on. */
     for (size_t i = 0; i < count; i++)
         OCT_OUT(add_tensor(header, &tensors[i], &offset));
-    OCT_OUT(checksum_of(tensors, count, checksum));
-    OCT_OUT(add_metadata(header, metadata, metadata_count, checksum));
+    OCT_OUT(add_metadata(header, metadata, metadata_count));
+    OCT_OUT(add_checksum(header, tensors, count));
 
     OCT_OUT(oct_atomic_open(&file, path));
     OCT_OUT(write_header(&file, path, header));

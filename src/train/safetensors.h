@@ -1,7 +1,7 @@
 /* safetensors files: named host tensors plus string metadata. The one reader is strict and treats
  * every file as hostile; the one writer is atomic: temporary file, fsync, rename, fsync of the
- * folder. The writer adds "octet.checksum" (XXH3-64 of the data section) to the metadata and the
- * reader, where it is present, verifies it. */
+ * folder. The writer adds "octet.checksum" (XXH3-64 of the data section and a hash of the other
+ * metadata) to the metadata and the reader, where it is present, verifies it. */
 #ifndef OCT_SAFETENSORS_H
 #define OCT_SAFETENSORS_H
 

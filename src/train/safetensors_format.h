@@ -4,6 +4,7 @@
 
 #include "train/safetensors.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensor data is little-endian");
@@ -24,6 +25,10 @@ extern const char *const oct_st_dtype_names[OCT_F64 + 1];
 
 /* False if a dimension is negative or the size in bytes does not fit into int64. */
 bool oct_st_bytes(enum oct_dtype dtype, int dims, const int64_t *dim, int64_t *bytes);
+
+/* Hash of all metadata but the checksum itself, in no order: the exclusive or of XXH3-64 over
+ * "key\0value\0" of each entry. 0 for no entries; `map` may be NULL. */
+uint64_t oct_st_metadata_hash(const json_t *map);
 
 /* 1 to 255 bytes, no control characters, not the metadata's name. */
 bool oct_st_name_ok(const char *name);

@@ -273,15 +273,18 @@ static enum oct_status read_data(struct reader *r)
 
 static enum oct_status verify_checksum(const struct reader *r)
 {
-    const json_t *json =
-        json_object_get(json_object_get(r->header, OCT_ST_METADATA), OCT_ST_CHECKSUM);
+    const json_t *map = json_object_get(r->header, OCT_ST_METADATA);
+    const json_t *json = json_object_get(map, OCT_ST_CHECKSUM);
+    uint64_t metadata = oct_st_metadata_hash(map);
     char found[OCT_ST_HEX];
     if (!json)
         return OCT_OK;
+    if (metadata != 0)
+        XXH3_64bits_update(r->checksum, &metadata, sizeof metadata);
     snprintf(found, sizeof found, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(r->checksum));
     if (strcmp(json_string_value(json), found) != 0)
         return oct_fail(OCT_IO,
-            "'%s': the data has checksum %s, its metadata says %.40s; the file is "
+            "'%s': the content has checksum %s, its metadata says %.40s; the file is "
             "damaged: use another copy",
             r->path, found, json_string_value(json));
     return OCT_OK;
