@@ -28,8 +28,8 @@ static int norm(struct stage *at, int y, const char *suffix, int residual, bool 
     return oct_add_norm(at->g, y, name, residual, relu);
 }
 
-/* The shortcut comes first in order, so that in backward the main branch's first convolution is the
- * last writer of the block input's gradient. */
+/* A projected shortcut comes before the main branch, so its result waits while the branch runs; in
+ * backward the main branch writes the gradient of the block's input first and the shortcut adds. */
 static int block(struct stage *at, int x, int width, int stride)
 {
     struct oct_graph *g = at->g;
