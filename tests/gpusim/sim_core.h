@@ -107,6 +107,7 @@ enum gpusim_rmw {
 enum { MMA_8816, MMA_16816, MMA_16832 };
 
 struct gpusim_inst;
+struct gpusim_block;
 typedef void gpusim_alu(const struct gpusim_inst *, unsigned char *regs, uint32_t mask);
 
 struct gpusim_inst {
@@ -149,7 +150,8 @@ struct gpusim_kernel {
     uint32_t *tables; /* targets of brx.idx: count, then indices */
     int table_words;
     uint32_t regs_bytes;
-    int registers; /* most 32-bit registers live at once, a lower bound of what ptxas needs */
+    bool tracks_writes; /* some register may be read before it is written */
+    int registers;      /* most 32-bit registers live at once, a lower bound of what ptxas needs */
     uint32_t static_shared, local_bytes;
     uint32_t uses_dynamic_align; /* 0: no dynamic shared array */
     int max_threads;             /* .maxntid, or 0 */
@@ -181,8 +183,13 @@ struct gpusim_alu_entry {
 };
 const struct gpusim_alu_entry *gpusim_alu_find(const char *spelling);
 
-/* Reads of registers that may be unwritten: marks instructions (sim_flow.c). */
-void gpusim_flow_analyse(struct gpusim_kernel *);
+/* What the text says about its registers before it runs (sim_flow.c): marks the instructions that
+ * may read a register before anything wrote it, and lets registers that are never needed at the
+ * same time share a slot. `wide` says per slot whether a 64-bit register starts there. False: out
+ * of memory. */
+bool gpusim_flow_analyse(struct gpusim_kernel *, bool *wide);
+/* At run time, for marked instructions: fails if a lane reads what it has not written. */
+void gpusim_flow_check(struct gpusim_block *, const struct gpusim_inst *, uint32_t mask);
 
 /* ---- execution ---- */
 struct gpusim_launch {
@@ -222,12 +229,11 @@ struct gpusim_warp {
     uint32_t collective;    /* counts warp-wide synchronisations, for the race checker */
     uint32_t barrier_count; /* threads expected by the barrier it waits at; 0: all */
     uint32_t barrier_id;
-    uint32_t barrier_true; /* lanes whose predicate holds, for a barrier that reduces */
-    uint64_t steps;
+    uint32_t barrier_true;            /* lanes whose predicate holds, for a barrier that reduces */
     uint32_t committed[GPUSIM_LANES]; /* cp.async groups closed so far */
     struct gpusim_copy *copies;
     int copy_count, copy_capacity;
-    uint32_t *written; /* per tracked register: lanes written (by offset / GPUSIM_SLOT) */
+    uint32_t *written; /* lanes written, per slot; NULL: the kernel needs no such check */
 };
 
 struct gpusim_memory_counts {

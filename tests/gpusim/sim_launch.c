@@ -178,6 +178,7 @@ static void close_block(struct gpusim_block *b)
     for (int i = 0; b->warp && i < b->warps; i++) {
         free(b->warp[i].regs);
         free(b->warp[i].copies);
+        free(b->warp[i].written);
     }
     free(b->warp);
     free(b->shared);
@@ -206,6 +207,12 @@ static bool open_block(struct gpusim_block *b, const struct gpusim_launch *launc
         if (!b->warp[i].regs)
             return false;
         fill_registers(b, b->warp[i].regs, i);
+        if (kernel->tracks_writes) {
+            b->warp[i].written =
+                calloc(kernel->regs_bytes / GPUSIM_SLOT, sizeof *b->warp[i].written);
+            if (!b->warp[i].written)
+                return false;
+        }
     }
     return true;
 }
