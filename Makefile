@@ -146,11 +146,13 @@ LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
 SKIPPED := $(if $(NVCC),,$(CUDA_TEST_SRC))
 TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(SKIPPED),\
     $(TEST_SRC))))
+# These run on the device sim as well: the same cases, the same bits.
+SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
 RUN_TESTS = OCT_SKIPPED='$(filter-out tests/test_long_%,$(SKIPPED))' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' \
     scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
-.PHONY: test check test-long asan tsan check-exports check-install lint format size quickstart \
+.PHONY: test check test-sim test-long asan tsan check-exports check-install lint format size quickstart \
     bench-claims install uninstall
 
 test: $(TESTS) ## every test but the long ones; the last line sums up
@@ -158,6 +160,9 @@ test: $(TESTS) ## every test but the long ones; the last line sums up
 
 check: $(SHORT) ## the tests that take seconds
 	$(Q)$(RUN_TESTS) $(SHORT)
+
+test-sim: $(BUILD)/liboctet-sim.so $(SIM_TESTS:%=$(BUILD)/tests/%) ## the ops' tests on device sim
+	$(Q)scripts/run-tests $(SIM_TESTS:%=sim=$(BUILD)/tests/%)
 
 test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, long ones, kill -9
 	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
