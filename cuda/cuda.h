@@ -53,6 +53,8 @@ enum oct_status oct_cuda_memory_open(struct oct_cuda *cuda);
 void oct_cuda_memory_close(struct oct_cuda *cuda);
 void oct_cuda_memory_install(oct_backend *table);
 
+void oct_cuda_graph_install(oct_backend *table); /* cuda_graph.c */
+
 /* OCT_DEVICE with what was called and CUDA's own words, or OCT_OK. */
 enum oct_status oct_cuda_status(cudaError_t error, const char *what);
 

@@ -403,6 +403,15 @@ struct oct_backend {
     void *ctx;
     int64_t allocations; /* calls of alloc and free so far: must not move during a step */
 
+    /* Recording, NULL where the device has none: what is enqueued between record and recorded is
+     * not run but kept, and replay enqueues all of it at once. recorded always ends the recording;
+     * with `keep` 0 it throws it away. Nothing may be allocated, uploaded, downloaded or waited for
+     * in between. */
+    enum oct_status (*record)(oct_backend *);
+    enum oct_status (*recorded)(oct_backend *, int keep, void **recording);
+    enum oct_status (*replay)(oct_backend *, void *recording);
+    void (*forget)(oct_backend *, void *recording);
+
     void (*close)(oct_backend *); /* by oct_backend_close */
 
     /* memory: 64-byte aligned device memory. `host` may be reused when upload returns; download
