@@ -32,8 +32,9 @@ struct gradient {
 template <int BYTES, int COPY> struct share {
     enum {
         PIECES = BYTES / COPY,
-        PER_PASS = OCT_THREADS / PIECES,
-        COUNT = PER_PASS < STEP_PIXELS ? STEP_PIXELS / PER_PASS : 1
+        ROWS = OCT_THREADS / PIECES,
+        PER_PASS = ROWS < STEP_PIXELS ? ROWS : STEP_PIXELS,
+        COUNT = STEP_PIXELS / PER_PASS
     };
 
     static __device__ __forceinline__ int column()
@@ -48,7 +49,7 @@ template <int BYTES, int COPY> struct share {
 
     static __device__ __forceinline__ bool mine()
     {
-        return PER_PASS <= STEP_PIXELS || row() < STEP_PIXELS;
+        return ROWS <= STEP_PIXELS || row() < STEP_PIXELS;
     }
 
     static __device__ __forceinline__ uint32_t target(int pass)
