@@ -5,9 +5,17 @@
 
 #include "octet.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Stores the formatted message as this thread's last error and returns `code`. */
 enum oct_status oct_fail(enum oct_status code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 /* Forwards a failure to the caller. */
 #define OCT_TRY(call)                                                                              \
