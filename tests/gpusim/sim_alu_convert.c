@@ -129,8 +129,10 @@ ALU1(cvt_f32_bf16, f32, u16, of_bf16(a))
 #define E_FROM_INTEGERS(o, td)                                                                     \
     E_NARROW(o, td, u8, "x")                                                                       \
     E_NARROW(o, td, s8, "x")                                                                       \
-    E_NARROW(o, td, u16, "x") E_NARROW(o, td, s16, "x") E_NARROW(o, td, u32, "x")                  \
-        E_NARROW(o, td, s32, "x") E_NARROW(o, td, u64, "d") E_NARROW(o, td, s64, "d")
+    E_NARROW(o, td, u16, "x")                                                                      \
+    E_NARROW(o, td, s16, "x")                                                                      \
+    E_NARROW(o, td, u32, "x")                                                                      \
+    E_NARROW(o, td, s32, "x") E_NARROW(o, td, u64, "d") E_NARROW(o, td, s64, "d")
 #define E_SATURATE(td)                                                                             \
     C("cvt.sat." #td ".u32", "w:x", sat_##td##_u32)                                                \
     C("cvt.sat." #td ".s32", "w:x", sat_##td##_s32)                                                \

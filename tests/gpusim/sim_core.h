@@ -125,6 +125,7 @@ struct gpusim_inst {
     uint8_t mode;          /* shuffle, vote, atomic, mma, ldmatrix trans */
     uint8_t guard_not;     /* execute where the guard is false */
     uint8_t operand_not;   /* the predicate source is negated */
+    uint8_t how;           /* memory: GPUSIM_ATOMIC_ACCESS for volatile and relaxed accesses */
     uint8_t reads, writes; /* operands: r[0..writes) are written, r[writes..writes+reads) read */
 };
 
@@ -240,7 +241,20 @@ struct gpusim_memory_counts {
     uint64_t wavefronts, wavefronts_ideal, sectors, sectors_ideal, bytes_read, bytes_written;
 };
 
-struct gpusim_race_shared;
+/* What the checkers know about a piece of memory (sim_race.c). */
+struct gpusim_cell;
+struct gpusim_shadow {
+    struct gpusim_cell *words, *bytes; /* races; NULL: not asked for */
+    unsigned char *written;            /* one byte per byte; NULL: not asked for */
+};
+/* How memory is touched. */
+enum {
+    GPUSIM_READ = 0,
+    GPUSIM_WRITE = 1,
+    GPUSIM_ATOMIC_ACCESS = 2,
+    GPUSIM_COPY_DONE = 4, /* a cp.async arrives */
+    GPUSIM_MODIFY = 8     /* a write that reads first */
+};
 
 struct gpusim_block {
     const struct gpusim_launch *launch;
@@ -259,7 +273,9 @@ struct gpusim_block {
     uint64_t barrier_epoch;
     uint64_t *executed;
     struct gpusim_memory_counts memory;
-    struct gpusim_race_shared *race;
+    struct gpusim_shadow shadow; /* of shared memory */
+    uint16_t *in_flight; /* per word of shared memory: thread + 1 whose cp.async writes it */
+    int copies_in_flight;
     struct gpusim_allocation *cached; /* last allocation found */
     uint64_t random;
     jmp_buf stop;
@@ -299,12 +315,27 @@ void gpusim_match(struct gpusim_block *, const struct gpusim_inst *, uint32_t ma
 void gpusim_redux(struct gpusim_block *, const struct gpusim_inst *, uint32_t mask);
 void gpusim_mma(struct gpusim_block *, const struct gpusim_inst *);
 
+/* ---- checkers (sim_race.c) ----
+ * The lanes of `mask` touch `bytes` each; the accesses are in bounds. */
+bool gpusim_shadow_open(struct gpusim_shadow *, uint64_t size, bool race, bool memory);
+void gpusim_shadow_close(struct gpusim_shadow *);
+void gpusim_touch_shared(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask, unsigned how);
+void gpusim_touch_global(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask, unsigned how);
+void gpusim_copy_begins(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask);
+void gpusim_copy_ends(struct gpusim_block *, int lane, uint32_t at, uint32_t bytes);
+/* The host has written these bytes of device memory. */
+void gpusim_mark_written(const void *, size_t size);
+
 /* ---- device memory (sim_alloc.c) ---- */
 struct gpusim_allocation {
     uint64_t start, size;
     uint32_t serial;
     bool freed;
     unsigned char *base; /* of the host block, guard bytes included */
+    struct gpusim_shadow shadow;
 };
 void *gpusim_alloc(size_t size);
 /* False: not the start of a live allocation. */
@@ -342,6 +373,8 @@ void *gpusim_variable_of(const void *host, size_t *size);
 /* A launch with a copy of its arguments, its configuration checked: 0, or a cudaError with a
  * report. gpusim_launch_run executes it; gpusim_launch_free forgets it. */
 int gpusim_launch_make(struct gpusim_function *, const uint32_t grid[3], const uint32_t block[3],
+    void *const *arguments, size_t dynamic_shared, struct gpusim_launch **out);
+int gpusim_launch_kernel(struct gpusim_kernel *, const uint32_t grid[3], const uint32_t block[3],
     void *const *arguments, size_t dynamic_shared, struct gpusim_launch **out);
 void gpusim_launch_free(struct gpusim_launch *);
 

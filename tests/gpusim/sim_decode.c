@@ -370,6 +370,8 @@ static void decode_load_store(struct decoding *d)
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
     const bool load = d->sp.part[0][0] == 'l';
+    if (strstr(d->sp.whole, ".volatile") || strstr(d->sp.whole, ".relaxed"))
+        inst->how = GPUSIM_ATOMIC_ACCESS;
     take_caching(&d->sp);
     inst->space = (uint8_t)take_space(&d->sp);
     static const char *const vectors[] = {"v2", "v4", NULL};

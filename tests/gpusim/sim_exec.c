@@ -590,6 +590,11 @@ static void start_warp(struct gpusim_block *b, struct gpusim_warp *w)
 void gpusim_block_run(struct gpusim_block *b)
 {
     memset(b->shared, 0xcd, b->shared_bytes);
+    if (b->shadow.written)
+        memset(b->shadow.written, 0, b->shared_bytes);
+    if (b->copies_in_flight)
+        memset(b->in_flight, 0, (b->shared_bytes / 4 + 1) * sizeof *b->in_flight);
+    b->copies_in_flight = 0;
     for (int i = 0; i < b->warps; i++)
         start_warp(b, &b->warp[i]);
     b->random = b->options.seed ^ (uint64_t)b->number << 32 ^ b->launch->serial;

@@ -243,6 +243,7 @@ static void place(struct gpusim_parser *s, struct gpusim_symbol *symbol, struct 
         if (!memory)
             gpusim_parse_fail(s, "out of memory");
         memset(memory, 0, symbol->size);
+        gpusim_mark_written(memory, symbol->size);
         symbol->address = (uint64_t)(uintptr_t)memory;
         if (gpusim_accept(s, '='))
             initial_values(s, memory, d, symbol->size);
