@@ -245,8 +245,16 @@ static void end_lanes(struct gpusim_warp *w, uint32_t mask)
     const uint32_t rest = w->active & ~mask;
     if (rest)
         add_pending(w, w->pc + 1, rest, false);
-    if (!next_group(w) && w->live == 0)
+    if (next_group(w))
+        return;
+    if (w->live == 0) {
         w->state = WARP_DONE;
+        return;
+    }
+    /* Those that wait look again who is still there. */
+    for (int i = 0; i < w->pending_count; i++)
+        w->pending[i].waiting = false;
+    next_group(w);
 }
 
 static void branch_table(
