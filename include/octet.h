@@ -230,6 +230,11 @@ OCT_API enum oct_status oct_trainer_run(oct_trainer *trainer, struct oct_result 
 /* One optimiser step on the next batch of the training set. Writes no files. */
 OCT_API enum oct_status oct_trainer_step(oct_trainer *trainer, struct oct_step_result *result);
 
+/* How slow the unit under the int8 products is at this moment: the time of a probe of some 50
+ * microseconds on every compute thread, the slowest thread's, over that of an undisturbed unit.
+ * Timings taken while it is above 1 mean little. 0: this device's unit has no slow periods. */
+OCT_API double oct_trainer_unit_slowdown(oct_trainer *trainer);
+
 /* Evaluates on the validation set, in the trainer's precision. */
 OCT_API enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_eval_result *result);
 
