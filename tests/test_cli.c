@@ -390,6 +390,12 @@ Test(cli, signals_stop_gently_once)
     fake.raise_signal = SIGTERM;
     cr_expect_eq(octet("train DIR --epochs 9"), 143);
     cr_expect_eq(fake.stop_count, 2);
+    fake.raise_signal = SIGHUP;
+    cr_expect_eq(octet("train DIR --epochs 9"), 129);
+    expect_in(out_text, "Stopped by SIGHUP");
+    signal(SIGHUP, SIG_IGN); /* as nohup does */
+    cr_expect_eq(octet("train DIR --epochs 9"), OCT_EXIT_OK);
+    cr_expect_eq(fake.stop_count, 3);
     sigaction(SIGINT, NULL, &action);
     cr_expect_eq(action.sa_handler, SIG_DFL, "a run that ended still catches SIGINT");
 }

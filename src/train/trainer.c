@@ -273,10 +273,8 @@ enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer 
     t->at.best_top1 = -1.0;
     model = oct_model_find(t->options.model ? t->options.model : "");
     if (!model)
-        OCT_OUT(oct_fail(OCT_ARG,
-            "unknown model '%s': use one of resnet8, resnet20, resnet32, "
-            "resnet44, resnet56, resnet18, resnet34, resnet50",
-            t->options.model ? t->options.model : ""));
+        OCT_OUT(
+            oct_fail_unknown("model", t->options.model ? t->options.model : "", oct_model_name));
     OCT_OUT(open_numerics(t));
     OCT_OUT(open_backend(t));
     OCT_OUT(open_data(t, model));
