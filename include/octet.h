@@ -108,9 +108,10 @@ struct oct_options {
     const char *dataset; /* "auto", "cifar10", "cifar100", "idx", "synthetic" */
     int synthetic_images, synthetic_size, synthetic_classes; /* 2048, 0: the model's, 10 */
     int workers;                                             /* data threads; 1 */
-    int augment;      /* 1: crop with padding, and flip where it makes sense */
-    int crop_padding; /* 4 */
-    double hflip;     /* probability; < 0: 0.5 for colour images, 0 for grey */
+    int augment;                   /* 1: crop with padding, and flip where it makes sense */
+    int crop_padding;              /* 4 */
+    const char *crop_padding_mode; /* "constant": black, "reflect": mirrored at the border pixel */
+    double hflip;                  /* probability; < 0: 0.5 for colour images, 0 for grey */
 
     /* network and arithmetic */
     const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */

@@ -74,16 +74,21 @@ static enum oct_status open_loaders(struct oct_trainer *t)
 {
     const struct oct_options *o = &t->options;
     double flip = o->hflip >= 0.0 ? o->hflip : t->train->c == 3 ? 0.5 : 0.0;
+    bool reflect = o->crop_padding_mode && strcmp(o->crop_padding_mode, "reflect") == 0;
     struct oct_loader_options train = {.dataset = t->train,
         .batch = o->batch_size,
         .workers = o->workers,
         .seed = o->seed,
         .shuffle = 1,
         .crop_padding = o->augment ? o->crop_padding : 0,
+        .crop_reflect = reflect,
         .hflip = o->augment ? flip : 0.0};
     struct oct_loader_options val = {
         .dataset = t->val, .batch = o->batch_size, .workers = o->workers, .seed = o->seed};
 
+    if (o->crop_padding_mode && !reflect && strcmp(o->crop_padding_mode, "constant") != 0)
+        return oct_fail(
+            OCT_ARG, "crop padding mode '%s': use constant or reflect", o->crop_padding_mode);
     OCT_TRY(oct_loader_open(&train, &t->train_loader));
     OCT_TRY(oct_loader_open(&val, &t->val_loader));
     t->steps_per_epoch = oct_loader_batches(t->train_loader) / o->grad_accum_steps;
