@@ -234,4 +234,7 @@ uninstall: ## what install put there
 clean: ## remove what make built
 	rm -rf $(BUILD)
 
+CUDA_ROOT ?= /usr/local/cuda
+include tests/gpusim/gpusim.mk
+
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
