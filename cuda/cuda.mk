@@ -17,7 +17,8 @@ CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
 WHY_NO_CUDA := $(if $(filter off,$(OCT_CUDA)),OCT_CUDA=off,no nvcc in CUDA_HOME, PATH or /usr/local/cuda)
 
 NVCC_FLAGS := -std=c++17 -O3 -ftz=true -prec-div=true -prec-sqrt=true --fmad=false --no-compress \
-    -Werror all-warnings -Iinclude -Isrc -Icuda -lineinfo -Xcompiler=-fPIC,-fvisibility=hidden
+    -Werror all-warnings -Iinclude -Isrc -Icuda \
+    -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics
 NVCC_PTX := $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
 NVCC_SASS := $(foreach a,$(CUDA_SASS),-gencode arch=compute_$(a),code=sm_$(a))
 
