@@ -26,7 +26,7 @@ CFLAGS_BASE += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 CFLAGS_ALL = $(CFLAGS_BASE) $(OPT) $(CFLAGS)
-LDLIBS := -ldnnl -lgomp -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
+LDLIBS := -ldl -ldnnl -lgomp -ljansson -lyaml -lz -lxxhash -lprotobuf-c -lplplot -lm -pthread
 CLI_LIBS := -lpopt
 TEST_LIBS := -lcriterion
 # Criterion cannot run under the thread sanitizer; tests/plain has the part of it that tests use.
@@ -59,6 +59,7 @@ CLI_SRC := $(wildcard src/cli/*.c)
 PROTO_SRC := $(wildcard src/train/*.proto)
 PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
 TEST_SRC := $(wildcard tests/test_*.c)
+CUDA_TEST_SRC := $(filter tests/test_cuda_% tests/test_gpusim_% tests/test_sim_%,$(TEST_SRC))
 # fake_octet.c stands in for the library in the test of the program, and nowhere else.
 TEST_COMMON := $(filter-out tests/support/fake_octet.c,$(wildcard tests/oracle/*.c tests/support/*.c))
 
@@ -68,10 +69,15 @@ CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(OBJ)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON:%.c=$(OBJ)/%.o)
 
-.PHONY: all lib help clean
+include cuda/cuda.mk
+
+.DEFAULT_GOAL := all
+.PHONY: all lib plugins help clean
 # Keep the objects of tests: they are the ends of chains of pattern rules.
 .SECONDARY:
-all: $(BUILD)/octet $(BUILD)/liboctet.so ## the program and the library
+all: say-cuda $(BUILD)/octet $(BUILD)/liboctet.so ## the program and the library
+
+plugins: $(PLUGINS) ## liboctet-cuda.so and liboctet-sim.so: the devices cuda and sim
 
 lib: $(BUILD)/liboctet.a $(BUILD)/liboctet.so ## liboctet.a and liboctet.so
 
@@ -136,17 +142,27 @@ $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet
 # Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.
 SLOW_TESTS ?= test_rng test_graph
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
-TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC)))
+# Without nvcc the tests of the CUDA backend are counted as skipped.
+SKIPPED := $(if $(NVCC),,$(CUDA_TEST_SRC))
+TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(SKIPPED),\
+    $(TEST_SRC))))
+# These run on the device sim as well: the same cases, the same bits.
+SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
+RUN_TESTS = OCT_SKIPPED='$(filter-out tests/test_long_%,$(SKIPPED))' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' \
+    scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
-.PHONY: test check test-long asan tsan check-exports check-install lint format size quickstart \
+.PHONY: test check test-sim test-long asan tsan check-exports check-install lint format size quickstart \
     bench-claims install uninstall
 
 test: $(TESTS) ## every test but the long ones; the last line sums up
-	$(Q)scripts/run-tests $(TESTS)
+	$(Q)$(RUN_TESTS) $(TESTS)
 
 check: $(SHORT) ## the tests that take seconds
-	$(Q)scripts/run-tests $(SHORT)
+	$(Q)$(RUN_TESTS) $(SHORT)
+
+test-sim: $(BUILD)/liboctet-sim.so $(SIM_TESTS:%=$(BUILD)/tests/%) ## the ops' tests on device sim
+	$(Q)scripts/run-tests $(SIM_TESTS:%=sim=$(BUILD)/tests/%)
 
 test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, long ones, kill -9
 	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
@@ -157,7 +173,7 @@ test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, lon
 asan: ## the short tests under the address and undefined-behaviour sanitizers
 	$(Q)ASAN_OPTIONS=allocator_may_return_null=1 \
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined DEBUG=1 \
-	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' check
+	    CUDA_BUILD=$(CUDA_BUILD) CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' check
 
 # The loader's tests, then the program itself: pool, loader and logs work together there.
 TSAN_TESTS := $(BUILD)/tsan/tests/test_loader
@@ -180,7 +196,7 @@ lint: ## format, layers, headers, forbidden words, size budget
 	$(Q)scripts/lint
 
 format: ## clang-format on every C file
-	$(Q)git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+	$(Q)git ls-files -z '*.c' '*.h' '*.cu' '*.cuh' | xargs -0 clang-format -i
 
 size: ## lines per part; what is over budget
 	$(Q)scripts/size
@@ -198,7 +214,7 @@ LIBDIR := $(DESTDIR)$(PREFIX)/lib
 INCDIR := $(DESTDIR)$(PREFIX)/include
 
 install: all lib ## into $(DESTDIR)$(PREFIX): program, libraries, octet.h, octet.pc
-	install -d $(BINDIR) $(LIBDIR)/pkgconfig $(INCDIR)
+	install -d $(BINDIR) $(LIBDIR)/pkgconfig $(LIBDIR)/octet $(INCDIR)
 	install -m 755 $(BUILD)/octet $(BINDIR)
 	install -m 644 $(BUILD)/liboctet.a $(LIBDIR)
 	install -m 755 $(BUILD)/liboctet.so $(LIBDIR)/liboctet.so.$(VERSION)
@@ -212,9 +228,13 @@ install: all lib ## into $(DESTDIR)$(PREFIX): program, libraries, octet.h, octet
 
 uninstall: ## what install put there
 	rm -f $(BINDIR)/octet $(LIBDIR)/liboctet.a $(LIBDIR)/liboctet.so $(LIBDIR)/$(SONAME) \
-	    $(LIBDIR)/liboctet.so.$(VERSION) $(INCDIR)/octet.h $(LIBDIR)/pkgconfig/octet.pc
+	    $(LIBDIR)/liboctet.so.$(VERSION) $(INCDIR)/octet.h $(LIBDIR)/pkgconfig/octet.pc \
+	    $(LIBDIR)/octet/liboctet-cuda.so $(LIBDIR)/octet/liboctet-sim.so
 
 clean: ## remove what make built
 	rm -rf $(BUILD)
+
+CUDA_ROOT ?= /usr/local/cuda
+include tests/gpusim/gpusim.mk
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

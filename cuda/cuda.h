@@ -19,6 +19,14 @@ struct oct_cuda_tiles {
     int fprop, dgrad, wgrad;
 };
 
+/* Pinned host memory through which uploads and downloads go, so that neither the copy nor the
+ * driver waits: a slot is free again when its event has passed. */
+enum { OCT_CUDA_SLOTS = 4, OCT_CUDA_SLOT_BYTES = 2 << 20 };
+struct oct_cuda_slot {
+    void *pinned;
+    cudaEvent_t passed;
+};
+
 struct oct_cuda {
     oct_backend table; /* first: the backend pointer is the context */
     cudaStream_t stream;
@@ -27,12 +35,25 @@ struct oct_cuda {
     int multiprocessors;
     struct oct_cuda_tiles tiles;
     char isa_name[16]; /* "sm_80" */
+    struct oct_cuda_slot slots[OCT_CUDA_SLOTS];
+    int next_slot;
 };
 
 static inline struct oct_cuda *oct_cuda_of(oct_backend *backend)
 {
     return (struct oct_cuda *)backend;
 }
+
+/* cuda_backend.c. options->device: "cuda", "cuda:N" or "sim". */
+enum oct_status oct_cuda_open(const struct oct_backend_options *options, oct_backend **out);
+
+/* cuda_memory.c: the memory group of the table and the slots behind it. close: what open has made
+ * so far, in any order of failure. */
+enum oct_status oct_cuda_memory_open(struct oct_cuda *cuda);
+void oct_cuda_memory_close(struct oct_cuda *cuda);
+void oct_cuda_memory_install(oct_backend *table);
+
+void oct_cuda_graph_install(oct_backend *table); /* cuda_graph.c */
 
 /* OCT_DEVICE with what was called and CUDA's own words, or OCT_OK. */
 enum oct_status oct_cuda_status(cudaError_t error, const char *what);

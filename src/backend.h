@@ -401,8 +401,26 @@ struct oct_backend {
     const char *isa;  /* kernels chosen: "amx", "vnni", "c", "sm_80", ... */
     int threads;      /* host threads that do the work; 0: none of ours */
     void *ctx;
+    int64_t allocations; /* calls of alloc and free so far: must not move during a step */
 
-    /* memory: 64-byte aligned device memory; upload and download wait for the device */
+    /* Recording, NULL where the device has none: what is enqueued between record and recorded is
+     * not run but kept, and replay enqueues all of it at once. recorded always ends the recording;
+     * with `keep` 0 it throws it away. Nothing may be allocated, uploaded, downloaded or waited for
+     * in between. */
+    enum oct_status (*record)(oct_backend *);
+    enum oct_status (*recorded)(oct_backend *, int keep, void **recording);
+    enum oct_status (*replay)(oct_backend *, void *recording);
+    void (*forget)(oct_backend *, void *recording);
+
+    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
+     * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
+     * unit has no slow periods. */
+    double (*slowdown)(oct_backend *);
+
+    void (*close)(oct_backend *); /* by oct_backend_close */
+
+    /* memory: 64-byte aligned device memory. `host` may be reused when upload returns; download
+     * waits for the device. */
     enum oct_status (*alloc)(oct_backend *, size_t bytes, void **out);
     void (*free)(oct_backend *, void *);
     enum oct_status (*upload)(oct_backend *, void *device, const void *host, size_t bytes);
@@ -410,9 +428,6 @@ struct oct_backend {
     enum oct_status (*copy)(oct_backend *, void *to, const void *from, size_t bytes);
     enum oct_status (*clear)(oct_backend *, void *device, size_t bytes);
     enum oct_status (*sync)(oct_backend *);
-    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
-     * time of an undisturbed unit: above 1, timings taken now mean little. 0: nothing to probe. */
-    double (*slowdown)(oct_backend *);
 
     /* products; *_check says at plan time, with the reason, whether the backend can do it and how
      * much workspace it needs (pointers in args are not read) */
@@ -459,8 +474,8 @@ struct oct_backend {
 };
 
 struct oct_backend_options {
-    const char *device; /* "cpu" */
-    const char *isa;    /* NULL: best available; else "amx", "vnni", "c", ... */
+    const char *device; /* "cpu", "cuda", "cuda:N", "sim" */
+    const char *isa;    /* cpu; NULL: best available; else "amx", "vnni", "c", ... */
     int threads;        /* 0: all processors this process may use */
 };
 

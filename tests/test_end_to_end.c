@@ -285,7 +285,7 @@ Test(end_to_end, refuses_with_the_reason)
         {2, "train" SMALL "--trace-hash", "--output-dir, which is not set"},
         {2, "train" SMALL "--sched multistep", "needs --decay-milestones"},
         {1, "train" SMALL "--isa none", "it has: "},
-        {1, "train" SMALL "--device none", "it has \"cpu\""},
+        {1, "train" SMALL "--device none", "there are \"cpu\""},
         {1, "train absent", "data folder absent: No such file"},
         {1, "train empty", "holds nothing"},
         {1, "train file", "is not a folder"},

@@ -321,9 +321,10 @@ Test(norm, a_variance_that_is_not_finite_flags_and_keeps_the_running_statistics)
 Test(norm, refuses_what_it_cannot_do)
 {
     struct oct_cpu cpu;
+    static const float ones[4097]; /* as many as are asked for, if only to be refused */
+    static uint16_t y[4097];
+    static int8_t x[4097];
     float one = 1.0f;
-    uint16_t y[1] = {0};
-    int8_t x[1];
     uint32_t flag = 0;
     norm_rig_open(0, 1, &cpu);
     const struct oct_act_fwd_args good = {.rows = 1,
@@ -336,9 +337,9 @@ Test(norm, refuses_what_it_cannot_do)
         .flag = &flag};
     struct oct_act_fwd_args g = good;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_OK);
-    g.a = &one;
+    g.a = ones;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG);
-    g.b = &one;
+    g.b = ones;
     g.channels = 4097;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_SHAPE);
     g = good;

@@ -197,7 +197,7 @@ Test(pool, refusals)
 {
     EACH_VARIANT(v)
     {
-        uint8_t winner = 0;
+        uint8_t winner[2] = {0};
         struct oct_pool_args a = {
             .shape = shape_of(cases[1]), .x_dtype = OCT_F32, .y_dtype = OCT_BF16};
         cr_assert_eq(v.backend->pool(v.backend, &a), OCT_UNSUPPORTED);
@@ -223,7 +223,7 @@ Test(pool, refusals)
         a.shape.pad_h = 1;
         cr_assert_eq(v.backend->pool(v.backend, &a), OCT_SHAPE);
         a.shape = shape_of((int[]){1, 12, 12, 1, 12, 11, 1, 0, 1});
-        a.winner = &winner;
+        a.winner = winner;
         cr_assert_eq(v.backend->pool(v.backend, &a), OCT_UNSUPPORTED);
         a.shape = shape_of(cases[1]);
         a.shape.groups = 1;

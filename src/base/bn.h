@@ -70,6 +70,13 @@ OCT_HD float oct_bn_affine_max(float a, float b, float y_min, float y_max, int r
     return high > low ? high : low;
 }
 
+/* One element of the input gradient. */
+OCT_HD float oct_bn_dy(float dz, float xhat, float a, float m1, float m2)
+{
+    float t = dz - m1, u = xhat * m2;
+    return a * (t - u);
+}
+
 /* Upper bound of |dy| as the apply pass computes it, given the extremes of dz and of |xhat| as that
  * pass sees them. No slack is added, and none is needed: with T = max |fl(dz - m1)| (attained at an
  * extreme of dz, since rounding is monotonic) and U = max |fl(xhat m2)| = fl(|m2| xhat_max),

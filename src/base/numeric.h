@@ -183,4 +183,61 @@ OCT_HD float oct_logf_from_one(float x)
     return y + (float)e * 0.693359375f;
 }
 
+/* Whether a tensor is a bell: the share of its elements above sigma exceeds lambda. */
+OCT_HD int oct_clip_is_bell(int64_t above, float lambda, double population)
+{
+    return (double)above > (double)lambda * population;
+}
+
+/* Moving average of clip values: fl(fl(fl(1 - fl(k a)) clip) + fl(a amax)). */
+OCT_HD float oct_clip_average(float clip, float amax, float k, float a)
+{
+    float kept = (1.0f - k * a) * clip;
+    return kept + a * amax;
+}
+
+/* Loss of one sample from L = ln(sum of exponentials), d = its label's logit and the mean of all
+ * logits, both less the largest. */
+OCT_HD float oct_loss_of(float log_sum, float d_label, float d_mean, float smoothing)
+{
+    float value = log_sum - d_label;
+    if (!(smoothing > 0.0f))
+        return value;
+    float even = log_sum - d_mean;
+    return (1.0f - smoothing) * value + smoothing * even;
+}
+
+/* Target probability of one of k classes. */
+OCT_HD float oct_loss_target(int is_label, float smoothing, int k)
+{
+    float off = smoothing / (float)k;
+    return is_label ? (1.0f - smoothing) + off : off;
+}
+
+OCT_HD float oct_loss_gradient(float e, float sum, float target, float grad_scale)
+{
+    return (e / sum - target) * grad_scale;
+}
+
+struct oct_sgd_rates {
+    float lr, mu, weight_decay;
+    int nesterov;
+};
+
+/* One parameter and its momentum, in place. */
+OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_rates rates)
+{
+    float g = dw + rates.weight_decay * *w;
+    float m = rates.mu * *momentum + g;
+    float d = rates.nesterov ? g + rates.mu * m : m;
+    *momentum = m;
+    *w = *w - rates.lr * d;
+}
+
+/* average + rate (value - average), rate = fl(1 - decay). */
+OCT_HD float oct_ema_of(float average, float value, float rate)
+{
+    return average + rate * (value - average);
+}
+
 #endif

@@ -5,6 +5,10 @@
 
 #include "octet.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Stores the formatted message as this thread's last error and returns `code`. */
 enum oct_status oct_fail(enum oct_status code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -12,6 +16,10 @@ enum oct_status oct_fail(enum oct_status code, const char *format, ...)
 /* OCT_ARG: `kind` (e.g. "model") has no `asked`, but the names name_at(0), name_at(1), ... */
 enum oct_status oct_fail_unknown(
     const char *kind, const char *asked, const char *(*name_at)(size_t index));
+
+#ifdef __cplusplus
+}
+#endif
 
 /* Forwards a failure to the caller. */
 #define OCT_TRY(call)                                                                              \

@@ -35,8 +35,7 @@ struct oct_cpu {
     void **scratch; /* per thread, of the products (cpu_conv.h) */
     int scratch_count;
     char isa_name[32];
-    void *dnnl;          /* oneDNN engine, stream and primitive cache */
-    int64_t allocations; /* calls of table.alloc and table.free, atomic */
+    void *dnnl; /* oneDNN engine, stream and primitive cache */
 };
 
 static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
@@ -46,9 +45,6 @@ static inline struct oct_cpu *oct_cpu_of(oct_backend *backend)
 
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out);
 void oct_cpu_close(oct_backend *backend);
-
-/* Calls of the table's alloc and free so far: must not move during a training step. */
-int64_t oct_cpu_allocations(const oct_backend *backend);
 
 /* The parts oct_cpu_open is made of. conv: products, `isa` NULL for the best available, sets `tile`
  * and isa_name. *_install fill in the table's entries of one family of ops. */

@@ -22,14 +22,14 @@ static enum oct_status cpu_alloc(oct_backend *backend, size_t bytes, void **out)
         return oct_fail(OCT_NOMEM, "no memory for %zu bytes: use a smaller batch or model", bytes);
     if (alignment == HUGE_PAGE)
         (void)madvise(p, rounded, MADV_HUGEPAGE); /* only a hint: fewer TLB misses */
-    __atomic_fetch_add(&oct_cpu_of(backend)->allocations, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&backend->allocations, 1, __ATOMIC_RELAXED);
     *out = p;
     return OCT_OK;
 }
 
 static void cpu_free(oct_backend *backend, void *p)
 {
-    __atomic_fetch_add(&oct_cpu_of(backend)->allocations, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&backend->allocations, 1, __ATOMIC_RELAXED);
     free(p);
 }
 
@@ -94,11 +94,6 @@ static double cpu_slowdown(oct_backend *backend)
     return worst;
 }
 
-int64_t oct_cpu_allocations(const oct_backend *backend)
-{
-    return __atomic_load_n(&((const struct oct_cpu *)backend)->allocations, __ATOMIC_RELAXED);
-}
-
 /* Processors this process may use. */
 static int processors(void)
 {
@@ -127,6 +122,7 @@ static void choose_vectors(struct oct_cpu *cpu, const char *isa)
 
 static void install(oct_backend *table)
 {
+    table->close = oct_cpu_close;
     table->alloc = cpu_alloc;
     table->free = cpu_free;
     table->upload = cpu_upload;

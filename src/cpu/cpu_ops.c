@@ -164,14 +164,13 @@ static int next_clip(const struct oct_range_update_args *a, int i, float amax, f
         return 0;
     int restart = a->rule == OCT_CLIP_AMAX || !a->visited[i];
     if (a->rule == OCT_CLIP_TAIL) {
-        int bell = (double)a->above[i] > (double)a->lambda * a->population;
+        int bell = oct_clip_is_bell(a->above[i], a->lambda, a->population);
         restart |= bell || a->label[i] != OCT_LABEL_TAIL;
         a->label[i] = bell ? OCT_LABEL_BELL : OCT_LABEL_TAIL;
     }
     if (a->rule != OCT_CLIP_AMAX)
         a->visited[i] = 1;
-    float kept = (1.0f - a->k * a->a) * *clip;
-    *clip = restart ? amax : kept + a->a * amax;
+    *clip = restart ? amax : oct_clip_average(*clip, amax, a->k, a->a);
     return 1;
 }
 

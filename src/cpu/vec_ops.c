@@ -168,14 +168,13 @@ static void loss_gradient(
     const struct oct_loss_args *a, const float *x, float max, float sum, int label, float *out)
 {
     float d[LOSS_BLOCK], e[LOSS_BLOCK];
-    float off = a->smoothing / (float)a->k;
-    float on = (1.0f - a->smoothing) + off;
+    float off = oct_loss_target(0, a->smoothing, a->k);
+    float on = oct_loss_target(1, a->smoothing, a->k);
     for (int j0 = 0; j0 < a->k; j0 += LOSS_BLOCK) {
         int n = exponentials(x, max, j0, a->k, d, e);
         for (int l = 0; l < n; l++) {
-            float p = e[l] / sum;
             float target = j0 + l == label ? on : off;
-            out[j0 + l] = (p - target) * a->grad_scale;
+            out[j0 + l] = oct_loss_gradient(e[l], sum, target, a->grad_scale);
         }
     }
 }
@@ -200,12 +199,8 @@ static void loss(void *arg, int64_t sample, int thread)
             sum_d += (double)d[l];
         }
     }
-    float sum = (float)sum_e, log_sum = oct_logf_from_one(sum);
-    float value = log_sum - (x[label] - max);
-    if (a->smoothing > 0.0f) {
-        float even = log_sum - (float)(sum_d / a->k);
-        value = (1.0f - a->smoothing) * value + a->smoothing * even;
-    }
+    float sum = (float)sum_e, mean_d = (float)(sum_d / a->k);
+    float value = oct_loss_of(oct_logf_from_one(sum), x[label] - max, mean_d, a->smoothing);
     a->loss[sample] = value;
     a->top1[sample] = not_below - 1 < 1; /* the label itself is among the not below */
     a->top5[sample] = not_below - 1 < (a->k < 5 ? a->k : 5);
@@ -229,16 +224,11 @@ V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int 
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
     const float *restrict dw = a->dw + from;
-    float lr = a->step->lr, mu = a->mu, decay = a->weight_decay;
+    const struct oct_sgd_rates rates = {a->step->lr, a->mu, a->weight_decay, nesterov};
     int32_t amax = 0;
     for (int i = 0; i < n; i++) {
-        float g = dw[i] + decay * w[i];
-        float m = mu * momentum[i] + g;
-        float d = nesterov ? g + mu * m : m;
-        float updated = w[i] - lr * d;
-        int32_t magnitude = oct_magnitude(updated);
-        momentum[i] = m;
-        w[i] = updated;
+        oct_sgd_element(&w[i], &momentum[i], dw[i], rates);
+        int32_t magnitude = oct_magnitude(w[i]);
         amax = magnitude > amax ? magnitude : amax;
     }
     return amax;
@@ -265,7 +255,7 @@ static void ema(void *arg, int64_t item, int thread)
     const float *restrict value = a->value + from;
     float rate = 1.0f - a->decay;
     for (int i = 0; i < n; i++)
-        average[i] += rate * (value[i] - average[i]);
+        average[i] = oct_ema_of(average[i], value[i], rate);
 }
 
 const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {

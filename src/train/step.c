@@ -48,19 +48,73 @@ static enum oct_status set_step(struct oct_trainer *t, double lr, int64_t first_
         .step = (uint32_t)t->at.step,
         .lr = (float)lr,
         .first_sample = (uint32_t)first_sample};
-    if (first_sample != 0) { /* a flag raised by an earlier part of the step stays */
-        struct oct_step_state before;
-        OCT_TRY(g->backend->download(g->backend, &before, g->step->data, sizeof before));
-        state.flag = before.flag;
+    struct oct_step_state *device = g->step->data;
+    if (first_sample != 0) /* a flag raised by an earlier part of the step stays */
+        return g->backend->upload(
+            g->backend, &device->first_sample, &state.first_sample, sizeof state.first_sample);
+    return g->backend->upload(g->backend, device, &state, sizeof state);
+}
+
+/* The device's work of one part of a step; the last part also updates. */
+static enum oct_status enqueue_part(struct oct_trainer *t, bool first, bool last)
+{
+    const struct oct_options *o = &t->options;
+    struct oct_graph *g = t->graph;
+
+    if (first)
+        OCT_TRY(oct_graph_keep_states(g));
+    OCT_TRY(oct_graph_forward(g));
+    OCT_TRY(oct_graph_backward(g));
+    if (!last)
+        return OCT_OK;
+    OCT_TRY(oct_graph_reduce_gradients(g));
+    OCT_TRY(oct_graph_update(g, (float)o->momentum, (float)o->weight_decay, o->nesterov != 0));
+    return o->model_ema ? oct_graph_average(g, (float)o->model_ema_decay) : OCT_OK;
+}
+
+static enum oct_status record_part(struct oct_trainer *t, bool first, bool last, void **recording)
+{
+    oct_backend *backend = t->graph->backend;
+    OCT_TRY(backend->record(backend));
+    enum oct_status status = enqueue_part(t, first, last);
+    if (status == OCT_OK)
+        return backend->recorded(backend, 1, recording);
+    char cause[1024];
+    snprintf(cause, sizeof cause, "%s", oct_last_error());
+    (void)backend->recorded(backend, 0, NULL);
+    return oct_fail(status, "%s", cause);
+}
+
+/* Every step enqueues the same ops on the same memory: a device that can replays them as one. Not
+ * the first step, which has no statistics of an earlier one, and not while somebody watches. */
+static enum oct_status run_part(struct oct_trainer *t, bool first, bool last)
+{
+    struct oct_graph *g = t->graph;
+    const struct oct_observer *watch = &t->observer;
+    void **recording = &t->recordings[2 * first + last];
+
+    if (!g->backend->record || g->fresh || watch->tensor || watch->gradients || watch->op)
+        return enqueue_part(t, first, last);
+    if (!*recording)
+        OCT_TRY(record_part(t, first, last, recording));
+    return g->backend->replay(g->backend, *recording);
+}
+
+void oct_recordings_forget(struct oct_trainer *t)
+{
+    for (size_t i = 0; i < sizeof t->recordings / sizeof t->recordings[0]; i++) {
+        if (t->recordings[i])
+            t->backend->forget(t->backend, t->recordings[i]);
+        t->recordings[i] = NULL;
     }
-    return g->backend->upload(g->backend, g->step->data, &state, sizeof state);
 }
 
 static enum oct_status run_parts(struct oct_trainer *t, struct oct_step_outcome *out)
 {
     struct oct_graph *g = t->graph;
+    const int parts = t->options.grad_accum_steps;
     g->training = true;
-    for (int part = 0; part < t->options.grad_accum_steps; part++) {
+    for (int part = 0; part < parts; part++) {
         struct oct_batch batch;
         OCT_TRY(oct_loader_next(t->train_loader, &batch));
         OCT_TRY(upload_batch(t, &batch));
@@ -68,8 +122,7 @@ static enum oct_status run_parts(struct oct_trainer *t, struct oct_step_outcome 
         g->grad_mode = part == 0 ? OCT_OVERWRITE : OCT_ACCUMULATE;
         oct_samples_arm(t, part == 0);
         g->observer = &t->observer;
-        OCT_TRY(oct_graph_forward(g));
-        OCT_TRY(oct_graph_backward(g));
+        OCT_TRY(run_part(t, part == 0, part == parts - 1));
         OCT_TRY(read_results(t, batch.count, &out->loss, &out->top1, &out->top5));
         out->images += batch.count;
     }
@@ -103,19 +156,12 @@ static enum oct_status check_flag(struct oct_trainer *t, struct oct_step_outcome
 
 enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outcome *out)
 {
-    const struct oct_options *o = &t->options;
     struct oct_step_outcome result = {.lr = oct_schedule_lr(&t->schedule, t->at.step)};
     double begin = oct_seconds(), waited = oct_loader_wait_seconds(t->train_loader);
 
     if (!t->loader_started)
         OCT_TRY(oct_trainer_start_epoch(t));
-    OCT_TRY(oct_graph_keep_states(t->graph));
     OCT_TRY(run_parts(t, &result));
-    OCT_TRY(oct_graph_reduce_gradients(t->graph));
-    OCT_TRY(
-        oct_graph_update(t->graph, (float)o->momentum, (float)o->weight_decay, o->nesterov != 0));
-    if (o->model_ema)
-        OCT_TRY(oct_graph_average(t->graph, (float)o->model_ema_decay));
     OCT_TRY(check_flag(t, &result));
     oct_trace_step(t);
     result.loss /= (double)result.images;
@@ -188,7 +234,7 @@ enum oct_status oct_trainer_evaluate(oct_trainer *t, struct oct_eval_result *res
 
 double oct_trainer_unit_slowdown(oct_trainer *t)
 {
-    return t->backend->slowdown(t->backend);
+    return t->backend->slowdown ? t->backend->slowdown(t->backend) : 0;
 }
 
 /* The next epoch begins where the last one ended. */

@@ -108,7 +108,7 @@ static enum oct_status open_graph(struct oct_trainer *t, const struct oct_model 
     OCT_TRY(oct_graph_open(t->backend, &t->numerics, oct_comm_self(), o->batch_size, &t->graph));
     g = t->graph;
     g->with_average = o->model_ema;
-    g->with_samples = oct_wants_samples(o);
+    OCT_TRY(oct_samples_wanted(t, &g->with_samples));
     for (int c = 0; c < t->train->c && c < 4; c++) {
         g->mean[c] = t->train->mean[c];
         g->std[c] = t->train->std[c];
@@ -314,6 +314,7 @@ void oct_trainer_close(oct_trainer *t)
     free(t->labels);
     oct_loader_close(t->val_loader);
     oct_loader_close(t->train_loader);
+    oct_recordings_forget(t);
     oct_graph_close(t->graph);
     oct_dataset_close(t->val);
     oct_dataset_close(t->train);

@@ -47,6 +47,7 @@ struct oct_trainer {
     FILE *trace;
     struct oct_observer observer;
     struct oct_profile *profile;
+    void *recordings[4];         /* of the parts of a step (step.c), on devices that can replay */
     struct oct_samples *samples; /* of weight gradients; NULL: none are taken */
 
     struct oct_run_info info;
@@ -78,9 +79,11 @@ enum oct_status oct_checkpoint_resume_newest(struct oct_trainer *t, bool *found)
 /* Removes all but the newest `keep` files <prefix>*.safetensors. */
 void oct_checkpoint_prune(const char *dir, const char *prefix, int keep);
 
-/* watch.c: what can be seen of a step. Weight gradients are sampled if health is logged anywhere.
- */
-bool oct_wants_samples(const struct oct_options *options);
+void oct_recordings_forget(struct oct_trainer *t);
+
+/* watch.c: what can be seen of a step. Weight gradients are sampled if health is logged anywhere
+ * and the device has the float product to compare with; asked for by --stats-interval, it must. */
+enum oct_status oct_samples_wanted(const struct oct_trainer *t, bool *wanted);
 enum oct_status oct_samples_open(struct oct_trainer *t);
 void oct_samples_free(struct oct_trainer *t);
 /* Prepares the observer for the next part of a step. */

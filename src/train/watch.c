@@ -120,9 +120,37 @@ struct oct_samples {
     } * cosine; /* of every node, since the last report */
 };
 
-bool oct_wants_samples(const struct oct_options *options)
+enum oct_status oct_samples_wanted(const struct oct_trainer *t, bool *wanted)
 {
-    return options->output_dir || options->stats_interval > 0;
+    const struct oct_conv_wgrad_args float_product = {.shape = {.n = 1,
+                                                          .d = 1,
+                                                          .h = 1,
+                                                          .w = 1,
+                                                          .c = 1,
+                                                          .k = 1,
+                                                          .t = 1,
+                                                          .r = 1,
+                                                          .s = 1,
+                                                          .stride_d = 1,
+                                                          .stride_h = 1,
+                                                          .stride_w = 1,
+                                                          .dilation_d = 1,
+                                                          .dilation_h = 1,
+                                                          .dilation_w = 1,
+                                                          .groups = 1},
+        .x = {.dtype = OCT_F32, .planes = 1},
+        .dy = {.dtype = OCT_F32, .planes = 1}};
+    bool asked = t->options.stats_interval > 0;
+    size_t bytes;
+
+    *wanted = false;
+    if (!asked && !t->options.output_dir)
+        return OCT_OK;
+    enum oct_status status = t->backend->conv_wgrad_check(t->backend, &float_product, &bytes);
+    if (status != OCT_OK && (asked || status != OCT_UNSUPPORTED))
+        return status;
+    *wanted = status == OCT_OK;
+    return OCT_OK;
 }
 
 enum oct_status oct_samples_open(struct oct_trainer *t)

@@ -3,6 +3,7 @@
 #define OCT_TEST_CPU_OPS_H
 
 #include "cpu/vec_ops.h"
+#include "support/mirror.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -25,11 +26,14 @@ static inline oct_backend *cpu_ops_open(const struct oct_vec_ops *ops, int threa
 
 static inline void cpu_ops_close(oct_backend *backend)
 {
-    oct_pool_close(oct_cpu_of(backend)->pool);
+    if (oct_cpu_of(backend)->pool)
+        oct_pool_close(oct_cpu_of(backend)->pool);
+    else
+        mirror_close(backend);
     free(oct_cpu_of(backend));
 }
 
-/* Variants to run: plain and AVX-512 loops on 1, 2 and 3 threads. */
+/* Variants to run: plain and AVX-512 loops on 1, 2 and 3 threads; or the one device under test. */
 struct cpu_ops_variant {
     int index;
     const char *isa;
@@ -37,8 +41,21 @@ struct cpu_ops_variant {
     oct_backend *backend; /* NULL: no more */
 };
 
+static inline oct_backend *cpu_ops_open_mirror(void)
+{
+    struct oct_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        abort();
+    mirror_open(&cpu->table);
+    return &cpu->table;
+}
+
 static inline struct cpu_ops_variant cpu_ops_variant(int index)
 {
+    if (mirror_device())
+        return (struct cpu_ops_variant){.index = index,
+            .isa = mirror_device(),
+            .backend = index == 0 ? cpu_ops_open_mirror() : NULL};
     bool wide = index >= 3, some = index < 6 && (!wide || cpu_ops_has_avx512());
     const struct oct_vec_ops *ops = wide ? &oct_vec_ops_avx512 : &oct_vec_ops_base;
     return (struct cpu_ops_variant){.index = index,

@@ -1,16 +1,22 @@
 #include "support/norm_rig.h"
 
 #include "cpu/vec_norm.h"
+#include "support/mirror.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 bool norm_rig_open(int isa, int threads, struct oct_cpu *out)
 {
+    memset(out, 0, sizeof *out);
+    if (mirror_device()) {
+        if (isa == 0 && threads == 1)
+            mirror_open(&out->table);
+        return isa == 0 && threads == 1;
+    }
     if (isa == 1 && !(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl")))
         return false;
-    memset(out, 0, sizeof *out);
     if (oct_pool_open(threads, &out->pool) != OCT_OK)
         abort();
     out->norm = isa == 1 ? &oct_vec_norm_avx512 : &oct_vec_norm_base;
@@ -21,7 +27,10 @@ bool norm_rig_open(int isa, int threads, struct oct_cpu *out)
 
 void norm_rig_close(struct oct_cpu *cpu)
 {
-    oct_pool_close(cpu->pool);
+    if (cpu->pool)
+        oct_pool_close(cpu->pool);
+    else
+        mirror_close(&cpu->table);
 }
 
 void *output_add(

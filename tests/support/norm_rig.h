@@ -9,7 +9,9 @@
 
 enum { RIG_ISAS = 2, RIG_THREADS = 3, RIG_OUTPUTS = 16 };
 
-/* isa 0: base, 1: avx512. False where this machine lacks it. Flushes subnormals in this thread. */
+/* isa 0: base, 1: avx512. False where this machine lacks it. With another device under test isa 0
+ * and one thread stand for that device, the others are not there. Flushes subnormals in this
+ * thread. */
 bool norm_rig_open(int isa, int threads, struct oct_cpu *out);
 void norm_rig_close(struct oct_cpu *cpu);
 

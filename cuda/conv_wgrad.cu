@@ -1,0 +1,592 @@
+/* Weight gradient straight from NHWC bytes: dW[k][tap, c] is a product whose depth, the pixels, is
+ * the slow axis of both operands, while the tensor cores want four of them in a register. ldmatrix
+ * .trans brings channel pairs of two pixels to a lane and a byte permute sorts them; the pixels of
+ * a slice come out in an order that is the same for both operands, so the sum is the same. Taps and
+ * channels are one axis of columns: few channels waste nothing. Blocks along y take slices of the
+ * pixels that int32 holds; their sums are added in int64 by a second kernel, which converts. */
+#include "conv_wgrad.h"
+
+#include "conv_tile.cuh"
+
+enum { STEP_PIXELS = 64, MOST_STEPS = OCT_WGRAD_CHUNK / STEP_PIXELS, WORTHWHILE_STEPS = 16 };
+
+struct gradient {
+    const int8_t *x, *dy;
+    int images, in_h, in_w, channels; /* of x */
+    int out_h, out_w, k;              /* of dy */
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, taps_w;
+    int columns; /* taps x channels */
+    int pixels, steps, split_steps;
+    int column_tiles;
+    int bytes_x, bytes_dy;      /* of a copy, in the narrow kernel */
+    int pass_n, pass_h, pass_w; /* pixels between two copies of a thread, decomposed */
+    int32_t *partial;           /* [split][k][pitch], or NULL: one split, convert at once */
+    int64_t pitch;
+    const float *x_scale, *dy_scale;
+    int dy_scale_per_k;
+    float *dw;
+    enum oct_write mode;
+};
+
+/* A thread's part in bringing BYTES bytes of each of a step's pixels, COPY at a time. */
+template <int BYTES, int COPY> struct share {
+    enum {
+        PIECES = BYTES / COPY,
+        ROWS = OCT_THREADS / PIECES,
+        PER_PASS = ROWS < STEP_PIXELS ? ROWS : STEP_PIXELS,
+        COUNT = STEP_PIXELS / PER_PASS
+    };
+
+    static __device__ __forceinline__ int column()
+    {
+        return threadIdx.x % PIECES * COPY;
+    }
+
+    static __device__ __forceinline__ int row()
+    {
+        return threadIdx.x / PIECES;
+    }
+
+    static __device__ __forceinline__ bool mine()
+    {
+        return ROWS <= STEP_PIXELS || row() < STEP_PIXELS;
+    }
+
+    static __device__ __forceinline__ uint32_t target(int pass)
+    {
+        return oct_swizzle<BYTES / 16>(row() + pass * PER_PASS, column() >> 4) + (column() & 15);
+    }
+
+    static __device__ __forceinline__ void copy(
+        uint32_t stage, int pass, const int8_t *from, bool valid)
+    {
+        if (COPY == 16)
+            oct_copy_16(stage + target(pass), from, valid);
+        else if (COPY == 4)
+            oct_copy_4(stage + target(pass), from, valid);
+        else
+            oct_copy_1(stage + target(pass), from, valid);
+    }
+};
+
+/* dY: pixel after pixel, one column. */
+struct dy_walk {
+    const int8_t *from;
+    int pixel;
+    bool exists;
+
+    template <class Share>
+    __device__ __forceinline__ void start(const gradient &p, int first_pixel, int first_k)
+    {
+        const int k = first_k + Share::column();
+        pixel = first_pixel + Share::row();
+        from = p.dy + (int64_t)pixel * p.k + k;
+        exists = k < p.k && Share::mine();
+    }
+
+    __device__ __forceinline__ bool valid(const gradient &p) const
+    {
+        return exists && pixel < p.pixels;
+    }
+
+    template <class Share> __device__ __forceinline__ void next(const gradient &p)
+    {
+        pixel += Share::PER_PASS;
+        from += (int64_t)Share::PER_PASS * p.k;
+    }
+
+    template <class Share> __device__ __forceinline__ void issue(const gradient &p, uint32_t stage)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; i++) {
+            if (Share::mine())
+                Share::copy(stage, i, from, valid(p));
+            next<Share>(p);
+        }
+    }
+};
+
+/* X under one tap and channel: the input pixels that meet output pixels (n, h, w) in turn. */
+struct x_walk {
+    const int8_t *x; /* with the channel added */
+    int tap_h, tap_w;
+    int n, h, w;
+
+    template <class Share>
+    __device__ __forceinline__ void start(const gradient &p, int first_pixel, int first_column)
+    {
+        const int column = first_column + Share::column(), tap = column / p.channels;
+        const int r = tap / p.taps_w, pixel = first_pixel + Share::row();
+        const int line = pixel / p.out_w;
+        x = p.x + (column - tap * p.channels);
+        tap_h = r * p.dilation_h - p.pad_h;
+        tap_w = (tap - r * p.taps_w) * p.dilation_w - p.pad_w;
+        w = pixel - line * p.out_w;
+        n = line / p.out_h;
+        h = line - n * p.out_h;
+        if (column >= p.columns || !Share::mine())
+            tap_h = INT32_MIN / 2; /* meets nothing */
+    }
+
+    __device__ __forceinline__ bool source(const gradient &p, const int8_t **from) const
+    {
+        const int at_h = h * p.stride_h + tap_h, at_w = w * p.stride_w + tap_w;
+        *from = x + (int64_t)((n * p.in_h + at_h) * p.in_w + at_w) * p.channels;
+        return (unsigned)at_h < (unsigned)p.in_h && (unsigned)at_w < (unsigned)p.in_w &&
+               n < p.images;
+    }
+
+    __device__ __forceinline__ void next(const gradient &p)
+    {
+        w += p.pass_w;
+        h += p.pass_h;
+        n += p.pass_n;
+        if (w >= p.out_w) {
+            w -= p.out_w;
+            h++;
+        }
+        if (h >= p.out_h) {
+            h -= p.out_h;
+            n++;
+        }
+    }
+
+    template <class Share> __device__ __forceinline__ void issue(const gradient &p, uint32_t stage)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; i++) {
+            const int8_t *from;
+            const bool valid = source(p, &from);
+            if (Share::mine())
+                Share::copy(stage, i, from, valid);
+            next(p);
+        }
+    }
+};
+
+/* Both operands in 16-byte copies. */
+template <class T> struct wide_pixels {
+    enum { STAGED = 1, X_AT = T::ROWS * STEP_PIXELS };
+    typedef share<T::ROWS, 16> ShareDy;
+    typedef share<T::COLUMNS, 16> ShareX;
+    const gradient &p;
+    dy_walk dy;
+    x_walk x;
+    uint4 held[(int)ShareDy::COUNT > (int)ShareX::COUNT ? ShareDy::COUNT : ShareX::COUNT];
+
+    __device__ __forceinline__ wide_pixels(
+        const gradient &g, int first_pixel, int first_k, int first_column)
+        : p(g)
+    {
+        dy.start<ShareDy>(p, first_pixel, first_k);
+        x.start<ShareX>(p, first_pixel, first_column);
+    }
+
+    __device__ __forceinline__ void issue(uint32_t stage)
+    {
+        dy.issue<ShareDy>(p, stage);
+        x.issue<ShareX>(p, stage + X_AT);
+    }
+
+    template <int OPERAND> __device__ __forceinline__ void fetch()
+    {
+        if (OPERAND == 0) {
+#pragma unroll
+            for (int i = 0; i < ShareDy::COUNT; i++) {
+                held[i] = oct_load_global_16(dy.from, dy.valid(p));
+                dy.next<ShareDy>(p);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < ShareX::COUNT; i++) {
+                const int8_t *from;
+                const bool valid = x.source(p, &from);
+                held[i] = oct_load_global_16(from, valid);
+                x.next(p);
+            }
+        }
+    }
+
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t stage)
+    {
+        if (OPERAND == 0) {
+#pragma unroll
+            for (int i = 0; i < ShareDy::COUNT; i++) {
+                if (ShareDy::mine())
+                    oct_store_shared_16(stage + ShareDy::target(i), held[i]);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < ShareX::COUNT; i++) {
+                if (ShareX::mine())
+                    oct_store_shared_16(stage + X_AT + ShareX::target(i), held[i]);
+            }
+        }
+    }
+};
+
+/* Channels of which 16 do not divide the number: copies of 16, 4 or 1 byte, for each operand what
+ * its own channels allow. */
+template <class T> struct narrow_pixels {
+    enum { STAGED = 0, X_AT = T::ROWS * STEP_PIXELS };
+    const gradient &p;
+    dy_walk dy;
+    x_walk x;
+
+    __device__ __forceinline__ narrow_pixels(
+        const gradient &g, int first_pixel, int first_k, int first_column)
+        : p(g)
+    {
+        if (p.bytes_dy == 16)
+            dy.start<share<T::ROWS, 16>>(p, first_pixel, first_k);
+        else if (p.bytes_dy == 4)
+            dy.start<share<T::ROWS, 4>>(p, first_pixel, first_k);
+        else
+            dy.start<share<T::ROWS, 1>>(p, first_pixel, first_k);
+        if (p.bytes_x == 16)
+            x.start<share<T::COLUMNS, 16>>(p, first_pixel, first_column);
+        else if (p.bytes_x == 4)
+            x.start<share<T::COLUMNS, 4>>(p, first_pixel, first_column);
+        else
+            x.start<share<T::COLUMNS, 1>>(p, first_pixel, first_column);
+    }
+
+    __device__ __forceinline__ void issue(uint32_t stage)
+    {
+        if (p.bytes_dy == 16)
+            dy.issue<share<T::ROWS, 16>>(p, stage);
+        else if (p.bytes_dy == 4)
+            dy.issue<share<T::ROWS, 4>>(p, stage);
+        else
+            dy.issue<share<T::ROWS, 1>>(p, stage);
+        if (p.bytes_x == 16)
+            x.issue<share<T::COLUMNS, 16>>(p, stage + X_AT);
+        else if (p.bytes_x == 4)
+            x.issue<share<T::COLUMNS, 4>>(p, stage + X_AT);
+        else
+            x.issue<share<T::COLUMNS, 1>>(p, stage + X_AT);
+    }
+
+    template <int OPERAND> __device__ __forceinline__ void fetch()
+    {
+    }
+
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t)
+    {
+    }
+};
+
+/* A slice of a stage, 32 pixels, to the accumulators. A lane gets pixels 8 i + 2 q and the next
+ * of channels 2 g and 2 g + 1 in register i; selector EVEN takes channel 2 g of two registers, ODD
+ * the other. Row g of an A fragment is then channel 2 g, row g + 8 channel 2 g + 1; a pair of B
+ * fragments has the even and the odd columns of sixteen. */
+enum { EVEN = 0x6420, ODD = 0x7531 };
+
+template <class T> struct pixel_multiplier {
+    int32_t (&acc)[T::MI][T::NJ][4];
+    uint32_t a, b; /* this lane's pixel of slice 0 in its warp's first chunk */
+
+    __device__ __forceinline__ pixel_multiplier(int32_t (&sums)[T::MI][T::NJ][4]) : acc(sums)
+    {
+        const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+        a = oct_swizzle<T::ROWS / 16>(lane, warp % T::WARPS_M * T::MI);
+        b = T::ROWS * STEP_PIXELS +
+            oct_swizzle<T::COLUMNS / 16>(lane, warp / T::WARPS_M * (T::NJ / 2));
+    }
+
+    __device__ __forceinline__ void operator()(uint32_t stage, int slice) const
+    {
+        uint32_t fa[T::MI][4], fb[T::NJ][2], t[4];
+#pragma unroll
+        for (int i = 0; i < T::MI; i++) {
+            /* a warp's first chunk is a multiple of MI: the others differ in the low bits */
+            oct_ldmatrix_x4_trans(t, stage + (a ^ i * 16) + slice * 32 * T::ROWS);
+            fa[i][0] = oct_permute<EVEN>(t[0], t[1]);
+            fa[i][1] = oct_permute<ODD>(t[0], t[1]);
+            fa[i][2] = oct_permute<EVEN>(t[2], t[3]);
+            fa[i][3] = oct_permute<ODD>(t[2], t[3]);
+        }
+#pragma unroll
+        for (int j = 0; j < T::NJ; j += 2) {
+            oct_ldmatrix_x4_trans(t, stage + (b ^ j * 8) + slice * 32 * T::COLUMNS);
+            fb[j][0] = oct_permute<EVEN>(t[0], t[1]);
+            fb[j][1] = oct_permute<EVEN>(t[2], t[3]);
+            fb[j + 1][0] = oct_permute<ODD>(t[0], t[1]);
+            fb[j + 1][1] = oct_permute<ODD>(t[2], t[3]);
+        }
+#pragma unroll
+        for (int i = 0; i < T::MI; i++) {
+#pragma unroll
+            for (int j = 0; j < T::NJ; j++)
+                oct_mma_s8(acc[i][j], fa[i], fb[j]);
+        }
+    }
+};
+
+/* Four neighbouring sums of one k to the gradient. */
+template <class Sum>
+static __device__ __forceinline__ void write_gradient(
+    const gradient &p, int k, int column, const Sum v[4])
+{
+    const float multiplier = p.x_scale[0] * p.dy_scale[p.dy_scale_per_k ? k : 0];
+    const bool add = p.mode == OCT_ACCUMULATE;
+    float *to = p.dw + (int64_t)k * p.columns + column;
+    float f[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        f[i] = oct_real_of_acc(v[i], multiplier);
+    if (p.columns % 4 == 0) {
+        const float4 old = add ? *(const float4 *)to : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        *(float4 *)to = add ? make_float4(old.x + f[0], old.y + f[1], old.z + f[2], old.w + f[3])
+                            : make_float4(f[0], f[1], f[2], f[3]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (column + i < p.columns)
+            to[i] = add ? to[i] + f[i] : f[i];
+    }
+}
+
+template <class T>
+static __device__ __forceinline__ void write_tile(
+    const gradient &p, int first_k, int first_column, const int32_t (&acc)[T::MI][T::NJ][4])
+{
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int k0 = first_k + warp % T::WARPS_M * T::WARP_ROWS + (lane >> 2) * 2;
+    const int column0 = first_column + warp / T::WARPS_M * T::WARP_COLUMNS + (lane & 3) * 4;
+#pragma unroll
+    for (int i = 0; i < T::MI; i++) {
+#pragma unroll
+        for (int odd = 0; odd < 2; odd++) {
+            const int k = k0 + i * 16 + odd;
+#pragma unroll
+            for (int j = 0; j < T::NJ; j += 2) {
+                const int column = column0 + j * 8;
+                const int32_t v[4] = {acc[i][j][2 * odd], acc[i][j + 1][2 * odd],
+                    acc[i][j][2 * odd + 1], acc[i][j + 1][2 * odd + 1]};
+                if (k >= p.k || column >= p.columns)
+                    continue;
+                if (p.partial)
+                    *(int4 *)(p.partial + (blockIdx.y * (int64_t)p.k + k) * p.pitch + column) =
+                        make_int4(v[0], v[1], v[2], v[3]);
+                else
+                    write_gradient(p, k, column, v);
+            }
+        }
+    }
+}
+
+template <class T, class Loader>
+static __global__ void __launch_bounds__(OCT_THREADS, 2)
+    gradient_kernel(const __grid_constant__ gradient p)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    const int k_tile = blockIdx.x / p.column_tiles;
+    const int first_k = k_tile * T::ROWS;
+    const int first_column = (blockIdx.x - k_tile * p.column_tiles) * T::COLUMNS;
+    const int first_step = blockIdx.y * p.split_steps;
+    const int left = p.steps - first_step, steps = left < p.split_steps ? left : p.split_steps;
+    int32_t acc[T::MI][T::NJ][4] = {};
+    const pixel_multiplier<T> multiply(acc);
+    Loader loader(p, first_step * STEP_PIXELS, first_k, first_column);
+    oct_pipeline<(T::ROWS + T::COLUMNS) * STEP_PIXELS, Loader::STAGED>(
+        oct_shared(shared), steps, loader, multiply);
+    write_tile<T>(p, first_k, first_column, acc);
+}
+
+/* The partial sums of up to four pairs of planes to the gradient. */
+struct reduction {
+    gradient g;
+    int splits, pairs;
+    int shift[4];
+};
+
+static __global__ void __launch_bounds__(OCT_THREADS)
+    reduce_kernel(const __grid_constant__ reduction r)
+{
+    const int64_t fours = r.g.pitch / 4, at = (int64_t)blockIdx.x * OCT_THREADS + threadIdx.x;
+    const int64_t stride = r.g.k * r.g.pitch;
+    const int k = (int)(at / fours), column = (int)(at - k * fours) * 4;
+    int64_t total[4] = {0, 0, 0, 0};
+    if (k >= r.g.k)
+        return;
+    const int32_t *from = r.g.partial + k * r.g.pitch + column;
+#pragma unroll
+    for (int pair = 0; pair < 4; pair++) {
+        for (int split = 0; pair < r.pairs && split < r.splits; split++, from += stride) {
+            const int4 v = *(const int4 *)from;
+            total[0] += (int64_t)v.x << r.shift[pair];
+            total[1] += (int64_t)v.y << r.shift[pair];
+            total[2] += (int64_t)v.z << r.shift[pair];
+            total[3] += (int64_t)v.w << r.shift[pair];
+        }
+    }
+    write_gradient(r.g, k, column, total);
+}
+
+/* ---- host ---- */
+
+typedef oct_tile<128, 128, 2> tile1;
+typedef oct_tile<64, 128, 2> tile2;
+typedef oct_tile<64, 64, 2> tile3;
+typedef oct_tile<32, 64, 2> tile4;
+
+enum { TILES = 4, TILE_NARROW = 3 };
+static const int tile_rows[TILES] = {128, 64, 64, 32}, tile_columns[TILES] = {128, 128, 64, 64};
+
+static int ceil_div(int64_t a, int64_t b)
+{
+    return (int)((a + b - 1) / b);
+}
+
+/* How a product is cut. */
+struct cut {
+    int tile, narrow, k_tiles, column_tiles, steps, splits, split_steps;
+    int64_t pitch;
+};
+
+static int copy_bytes(int channels)
+{
+    return channels % 16 == 0 ? 16 : channels % 4 == 0 ? 4 : 1;
+}
+
+static int choose_tile(const struct oct_conv_shape *v, int columns)
+{
+    if (v->k <= 32)
+        return 4;
+    if (columns <= 64)
+        return 3;
+    return v->k <= 64 ? 2 : 1;
+}
+
+/* Splits until every multiprocessor has two blocks, but not so short that writing sums takes longer
+ * than making them. */
+static struct cut make_cut(const struct oct_cuda *cuda, const struct oct_conv_shape *v)
+{
+    const int64_t pixels = (int64_t)v->n * oct_conv_p(v) * oct_conv_q(v);
+    const int columns = v->r * v->s * v->c;
+    struct cut cut;
+    cut.narrow = v->k % 16 != 0 || v->c % 16 != 0;
+    cut.tile = cuda->tiles.wgrad > 0 && cuda->tiles.wgrad <= TILES ? cuda->tiles.wgrad
+                                                                   : choose_tile(v, columns);
+    if (cut.narrow)
+        cut.tile = TILE_NARROW;
+    cut.k_tiles = ceil_div(v->k, tile_rows[cut.tile - 1]);
+    cut.column_tiles = ceil_div(columns, tile_columns[cut.tile - 1]);
+    cut.steps = ceil_div(pixels, STEP_PIXELS);
+    const int64_t tiles = (int64_t)cut.k_tiles * cut.column_tiles;
+    int splits = ceil_div(2 * (int64_t)cuda->multiprocessors, tiles);
+    if (splits > cut.steps / WORTHWHILE_STEPS)
+        splits = cut.steps / WORTHWHILE_STEPS;
+    if (splits < 1)
+        splits = 1;
+    cut.split_steps = ceil_div(cut.steps, splits);
+    if (cut.split_steps > MOST_STEPS)
+        cut.split_steps = MOST_STEPS;
+    cut.splits = ceil_div(cut.steps, cut.split_steps);
+    cut.pitch = (columns + 3) / 4 * (int64_t)4;
+    return cut;
+}
+
+static int pairs_of(const struct oct_conv_wgrad_args *a)
+{
+    return a->x.planes * a->dy.planes;
+}
+
+extern "C" size_t oct_cuda_wgrad_workspace(
+    const struct oct_cuda *cuda, const struct oct_conv_wgrad_args *a)
+{
+    const struct cut cut = make_cut(cuda, &a->shape);
+    const int parts = pairs_of(a) * cut.splits;
+    return parts > 1 ? (size_t)parts * (size_t)a->shape.k * (size_t)cut.pitch * sizeof(int32_t) : 0;
+}
+
+template <class T, class Loader>
+static enum oct_status launch(
+    const struct oct_cuda *cuda, const struct cut *cut, gradient *p, int x_copy)
+{
+    const int bytes = oct_stages_of(cuda->arch) * (T::ROWS + T::COLUMNS) * STEP_PIXELS;
+    const int pass = OCT_THREADS * x_copy / T::COLUMNS, lines = pass / p->out_w;
+    const dim3 grid((unsigned)(cut->k_tiles * cut->column_tiles), (unsigned)cut->splits);
+    p->pass_w = pass % p->out_w;
+    p->pass_h = lines % p->out_h;
+    p->pass_n = lines / p->out_h;
+    gradient_kernel<T, Loader><<<grid, OCT_THREADS, bytes, cuda->stream>>>(*p);
+    OCT_CUDA(cudaGetLastError());
+    return OCT_OK;
+}
+
+static enum oct_status launch_pair(const struct oct_cuda *cuda, const struct cut *cut, gradient *p)
+{
+    if (cut->narrow)
+        return launch<tile3, narrow_pixels<tile3>>(cuda, cut, p, p->bytes_x);
+    if (cut->tile == 1)
+        return launch<tile1, wide_pixels<tile1>>(cuda, cut, p, 16);
+    if (cut->tile == 2)
+        return launch<tile2, wide_pixels<tile2>>(cuda, cut, p, 16);
+    if (cut->tile == 3)
+        return launch<tile3, wide_pixels<tile3>>(cuda, cut, p, 16);
+    return launch<tile4, wide_pixels<tile4>>(cuda, cut, p, 16);
+}
+
+static gradient make_gradient(const struct oct_conv_wgrad_args *a, const struct cut *cut)
+{
+    const struct oct_conv_shape *v = &a->shape;
+    gradient p = {};
+    p.images = v->n;
+    p.in_h = v->h;
+    p.in_w = v->w;
+    p.channels = v->c;
+    p.out_h = oct_conv_p(v);
+    p.out_w = oct_conv_q(v);
+    p.k = v->k;
+    p.stride_h = v->stride_h;
+    p.stride_w = v->stride_w;
+    p.pad_h = v->pad_h;
+    p.pad_w = v->pad_w;
+    p.dilation_h = v->dilation_h;
+    p.dilation_w = v->dilation_w;
+    p.taps_w = v->s;
+    p.columns = v->r * v->s * v->c;
+    p.pixels = p.images * p.out_h * p.out_w;
+    p.steps = cut->steps;
+    p.split_steps = cut->split_steps;
+    p.column_tiles = cut->column_tiles;
+    p.bytes_x = copy_bytes(v->c);
+    p.bytes_dy = copy_bytes(v->k);
+    p.pitch = cut->pitch;
+    p.x_scale = a->x.scale;
+    p.dy_scale = a->dy.scale;
+    p.dy_scale_per_k = a->dy.scale_per_k;
+    p.dw = a->dw;
+    p.mode = a->mode;
+    return p;
+}
+
+extern "C" enum oct_status oct_cuda_conv_wgrad(
+    oct_backend *backend, const struct oct_conv_wgrad_args *a)
+{
+    const struct oct_cuda *cuda = oct_cuda_of(backend);
+    const struct cut cut = make_cut(cuda, &a->shape);
+    const int64_t part = a->shape.k * cut.pitch;
+    reduction r = {};
+    r.g = make_gradient(a, &cut);
+    r.splits = cut.splits;
+    r.pairs = pairs_of(a);
+    int32_t *const partial = r.pairs * cut.splits > 1 ? (int32_t *)a->workspace : NULL;
+    for (int pair = 0; pair < r.pairs; pair++) {
+        const int of_x = pair / a->dy.planes, of_dy = pair % a->dy.planes;
+        r.g.x = (const int8_t *)(of_x ? a->x.data_lo : a->x.data);
+        r.g.dy = (const int8_t *)(of_dy ? a->dy.data_lo : a->dy.data);
+        r.g.partial = partial ? partial + pair * cut.splits * part : NULL;
+        r.shift[pair] = OCT_PLANE_SHIFT * (a->x.planes - 1 - of_x + a->dy.planes - 1 - of_dy);
+        OCT_TRY(launch_pair(cuda, &cut, &r.g));
+    }
+    if (!partial)
+        return OCT_OK;
+    r.g.partial = partial;
+    reduce_kernel<<<ceil_div(part / 4, OCT_THREADS), OCT_THREADS, 0, cuda->stream>>>(r);
+    OCT_CUDA(cudaGetLastError());
+    return OCT_OK;
+}

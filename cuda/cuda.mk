@@ -1,0 +1,81 @@
+# The CUDA backend: two plug-ins of the same sources. liboctet-cuda.so runs on NVIDIA GPUs,
+# liboctet-sim.so in tests/gpusim on the CPU. CUDA is found through CUDA_HOME, nvcc on PATH or the
+# usual prefix; OCT_CUDA=off leaves it out.
+OCT_CUDA ?= auto
+# Machine code of the product, and the PTX that gpusim can run: CUDA_SASS=80 CUDA_PTX=80 is quick.
+CUDA_SASS ?= 75 80 86 89 90 100 120
+CUDA_PTX  ?= 75 80 90
+# nvcc's objects do not depend on the C flags: builds with sanitizers share them.
+CUDA_BUILD ?= $(BUILD)
+
+NVCC :=
+ifneq ($(OCT_CUDA),off)
+NVCC := $(firstword $(wildcard $(CUDA_HOME:%=%/bin/nvcc)) $(shell command -v nvcc 2>/dev/null) \
+    $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
+WHY_NO_CUDA := $(if $(filter off,$(OCT_CUDA)),OCT_CUDA=off,no nvcc in CUDA_HOME, PATH or /usr/local/cuda)
+
+NVCC_FLAGS := -std=c++17 -O3 -ftz=true -prec-div=true -prec-sqrt=true --fmad=false --no-compress \
+    -Werror all-warnings -Iinclude -Isrc -Icuda \
+    -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics
+NVCC_PTX := $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
+NVCC_SASS := $(foreach a,$(CUDA_SASS),-gencode arch=compute_$(a),code=sm_$(a))
+
+CUDA_CU := $(wildcard cuda/*.cu)
+CUDA_C := $(wildcard cuda/*.c)
+CUDA_KEY := $(shell printf '%s' '$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX)' | cksum | cut -d' ' -f1)
+SASS_KEY := $(shell printf '%s' '$(CUDA_KEY) $(NVCC_SASS)' | cksum | cut -d' ' -f1)
+CUDA_PTX_OBJ := $(CUDA_CU:cuda/%.cu=$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/%.o)
+CUDA_SASS_OBJ := $(CUDA_CU:cuda/%.cu=$(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/%.o)
+CUDA_C_OBJ := $(CUDA_C:%.c=$(OBJ)/%.o)
+# What a program that links the backend itself needs; oct_fail is then the library's.
+CUDA_LINKED_OBJ := $(filter-out %/cuda_plugin.o,$(CUDA_C_OBJ))
+CUDA_INCLUDES := -Icuda -isystem $(CUDA_ROOT)/include
+CUDART := $(firstword $(wildcard $(CUDA_ROOT)/lib64/libcudart_static.a \
+    $(CUDA_ROOT)/lib/libcudart_static.a))
+
+$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) $(NVCC_SASS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(OBJ)/cuda/%.o: CFLAGS_ALL += $(CUDA_INCLUDES)
+$(OBJ)/tests/test_cuda_%.o: CFLAGS_ALL += $(CUDA_INCLUDES) -Itests/gpusim
+
+# Nothing but oct_plugin_open leaves a plug-in, and nothing may be missing in it.
+PLUGIN_LDFLAGS := -shared $(LDFLAGS) -Wl,--exclude-libs,ALL $(if $(SANITIZE),,-Wl,-z,defs)
+
+$(BUILD)/liboctet-cuda.so: $(CUDA_SASS_OBJ) $(CUDA_C_OBJ) $(STAMP)
+	$(Q)$(CC) $(PLUGIN_LDFLAGS) $(CUDA_SASS_OBJ) $(CUDA_C_OBJ) $(CUDART) -o $@ \
+	    -lm -ldl -lrt -pthread
+
+$(BUILD)/liboctet-sim.so: $(CUDA_PTX_OBJ) $(CUDA_C_OBJ) $(BUILD)/libgpusim.a $(STAMP)
+	$(Q)$(CC) $(PLUGIN_LDFLAGS) $(CUDA_PTX_OBJ) $(CUDA_C_OBJ) $(BUILD)/libgpusim.a -o $@ \
+	    -lm -pthread
+
+# Each tests/test_cuda_NAME.c links the backend and gpusim itself: it plays with their inside.
+$(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA_PTX_OBJ) \
+    $(CUDA_LINKED_OBJ) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
+	    $(TEST_LIBS) $(LDLIBS)
+
+# Each tests/test_sim_NAME.c opens the device sim as the program does.
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
+
+ifeq ($(NVCC),)
+PLUGINS :=
+.PHONY: say-cuda
+say-cuda:
+	@echo "CUDA backend: left out ($(WHY_NO_CUDA))"
+else
+PLUGINS := $(BUILD)/liboctet-cuda.so $(BUILD)/liboctet-sim.so
+.PHONY: say-cuda
+say-cuda:
+endif
+
+-include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/*.d $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/*.d)
