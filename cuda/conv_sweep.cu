@@ -19,7 +19,7 @@ struct sweep {
     oct_epilogue e;
 };
 
-enum load { LOAD_POINT = 0, LOAD_16 = 16, LOAD_4 = 4, LOAD_1 = 1 };
+enum load_way { LOAD_POINT = 0, LOAD_16 = 16, LOAD_4 = 4, LOAD_1 = 1 };
 
 /* Where an output pixel meets tap 0. A pixel that does not exist meets nothing. */
 struct place {
@@ -118,135 +118,154 @@ template <class T> struct weight_rows {
 };
 
 /* Input in 16-byte chunks: a thread has one chunk of every 64th row. */
-template <class T, enum load LOAD>
-struct chunk_depth {
-    enum {STAGED = 1, PER_PASS = OCT_THREADS / 4, COUNT = T::ROWS / PER_PASS, TABLE = 0};
-    const sweep & p;
+template <class T, load_way LOAD> struct chunk_depth {
+    enum { STAGED = 1, PER_PASS = OCT_THREADS / 4, COUNT = T::ROWS / PER_PASS, TABLE = 0 };
+    const sweep &p;
     place row[COUNT];
     depth_walk walk;
-    weight_rows<T>
-        weights;
+    weight_rows<T> weights;
     uint32_t to;
-    uint4 held_x[COUNT], held_w[weight_rows<T>::COUNT];
+    uint4 held[COUNT > (int)weight_rows<T>::COUNT ? (int)COUNT : (int)weight_rows<T>::COUNT];
 
-    __device__ __forceinline__ chunk_depth(const sweep &sweep_of, void *) : p(sweep_of){}
+    __device__ __forceinline__ chunk_depth(const sweep &sweep_of, void *) : p(sweep_of)
+    {
+    }
 
     __device__ __forceinline__ void start(
-        const int8_t *x, const int8_t *w, int first_row, int first_column){
+        const int8_t *x, const int8_t *w, int first_row, int first_column)
+    {
         const int at = threadIdx.x >> 2, chunk = threadIdx.x & 3;
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) row[i] = locate(p, x, first_row + at + i * PER_PASS);
-        walk.start(p, chunk * 16); if (LOAD == LOAD_POINT) walk.channel = chunk * 16;
-        weights.start(p, w, first_column); to = oct_swizzle<4>(at, chunk);}
-
-__device__ __forceinline__ bool source(int i, const int8_t **from) const
-{
-    if (LOAD == LOAD_POINT) {
-        *from = (const int8_t *)(row[i].at + walk.channel);
-        return row[i].h >= 0 && walk.channel < p.channels;
+        for (int i = 0; i < COUNT; i++)
+            row[i] = locate(p, x, first_row + at + i * PER_PASS);
+        walk.start(p, chunk * 16);
+        if (LOAD == LOAD_POINT)
+            walk.channel = chunk * 16;
+        weights.start(p, w, first_column);
+        to = oct_swizzle<4>(at, chunk);
     }
-    *from = (const int8_t *)(row[i].at + walk.offset(p));
-    return walk.meets(p, row[i]);
-}
 
-__device__ __forceinline__ void next()
-{
-    if (LOAD == LOAD_POINT)
-        walk.channel += OCT_SWEEP_STEP;
-    else
-        walk.next(p);
-}
-
-__device__ __forceinline__ void issue(uint32_t stage)
-{
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        const int8_t *from;
-        const bool valid = source(i, &from);
-        oct_copy_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, from, valid);
+    __device__ __forceinline__ bool source(int i, const int8_t **from) const
+    {
+        if (LOAD == LOAD_POINT) {
+            *from = (const int8_t *)(row[i].at + walk.channel);
+            return row[i].h >= 0 && walk.channel < p.channels;
+        }
+        *from = (const int8_t *)(row[i].at + walk.offset(p));
+        return walk.meets(p, row[i]);
     }
-    next();
-    weights.issue(p, stage);
-}
 
-__device__ __forceinline__ void fetch()
-{
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-        const int8_t *from;
-        const bool valid = source(i, &from);
-        held_x[i] = oct_load_global_16(from, valid);
+    __device__ __forceinline__ void next()
+    {
+        if (LOAD == LOAD_POINT)
+            walk.channel += OCT_SWEEP_STEP;
+        else
+            walk.next(p);
     }
-    next();
-#pragma unroll
-    for (int i = 0; i < weights.COUNT; i++)
-        held_w[i] = oct_load_global_16(weights.source(p, i), weights.mine && weights.exists[i]);
-    weights.from += OCT_SWEEP_STEP;
-}
 
-__device__ __forceinline__ void stash(uint32_t stage)
-{
+    __device__ __forceinline__ void issue(uint32_t stage)
+    {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++)
-        oct_store_shared_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, held_x[i]);
-    if (weights.mine) {
-#pragma unroll
-        for (int i = 0; i < weights.COUNT; i++)
-            oct_store_shared_16(weights.target(stage, i), held_w[i]);
+        for (int i = 0; i < COUNT; i++) {
+            const int8_t *from;
+            const bool valid = source(i, &from);
+            oct_copy_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, from, valid);
+        }
+        next();
+        weights.issue(p, stage);
     }
-}
-}
-;
+
+    template <int OPERAND> __device__ __forceinline__ void fetch()
+    {
+        if (OPERAND == 0) {
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) {
+                const int8_t *from;
+                const bool valid = source(i, &from);
+                held[i] = oct_load_global_16(from, valid);
+            }
+            next();
+        } else {
+#pragma unroll
+            for (int i = 0; i < weights.COUNT; i++)
+                held[i] =
+                    oct_load_global_16(weights.source(p, i), weights.mine && weights.exists[i]);
+            weights.from += OCT_SWEEP_STEP;
+        }
+    }
+
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t stage)
+    {
+        if (OPERAND == 0) {
+#pragma unroll
+            for (int i = 0; i < COUNT; i++)
+                oct_store_shared_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, held[i]);
+        } else if (weights.mine) {
+#pragma unroll
+            for (int i = 0; i < weights.COUNT; i++)
+                oct_store_shared_16(weights.target(stage, i), held[i]);
+        }
+    }
+};
 
 /* Input in pieces of LOAD bytes: a thread has one column of the depth in many rows, whose places
  * lie in shared memory. */
-template <class T, enum load LOAD>
-struct narrow_depth {
-    enum {STAGED = 0, PIECES = OCT_SWEEP_STEP / LOAD, PER_PASS = OCT_THREADS / PIECES,
-        TABLE = T::ROWS *(int)sizeof(place)};
-    const sweep & p;
-    place * table;
+template <class T, load_way LOAD> struct narrow_depth {
+    enum {
+        STAGED = 0,
+        PIECES = OCT_SWEEP_STEP / LOAD,
+        PER_PASS = OCT_THREADS / PIECES,
+        TABLE = T::ROWS * (int)sizeof(place)
+    };
+    const sweep &p;
+    place *table;
     depth_walk walk;
-    weight_rows<T>
-        weights;
+    weight_rows<T> weights;
 
-    __device__ __forceinline__ narrow_depth(const sweep &sweep_of, void *places) : p(sweep_of),
-    table((place *)places){}
+    __device__ __forceinline__ narrow_depth(const sweep &sweep_of, void *places)
+        : p(sweep_of), table((place *)places)
+    {
+    }
 
     __device__ __forceinline__ void start(
-        const int8_t *x, const int8_t *w, int first_row, int first_column){
-        if (threadIdx.x < T::ROWS) table[threadIdx.x] = locate(p, x, first_row + threadIdx.x);
-        __syncthreads(); walk.start(p, threadIdx.x % PIECES * LOAD);
-        weights.start(p, w, first_column);}
-
-__device__ __forceinline__ void issue(uint32_t stage)
-{
-    const int column = threadIdx.x % PIECES * LOAD, offset = walk.offset(p);
-#pragma unroll 8
-    for (int r = threadIdx.x / PIECES; r < T::ROWS; r += PER_PASS) {
-        const place at = table[r];
-        const uint32_t to = stage + oct_swizzle<4>(r, column >> 4) + (column & 15);
-        const int8_t *from = (const int8_t *)(at.at + offset);
-        if (LOAD == LOAD_4)
-            oct_copy_4(to, from, walk.meets(p, at));
-        else
-            oct_copy_1(to, from, walk.meets(p, at));
+        const int8_t *x, const int8_t *w, int first_row, int first_column)
+    {
+        if (threadIdx.x < T::ROWS)
+            table[threadIdx.x] = locate(p, x, first_row + threadIdx.x);
+        __syncthreads();
+        walk.start(p, threadIdx.x % PIECES * LOAD);
+        weights.start(p, w, first_column);
     }
-    walk.next(p);
-    weights.issue(p, stage);
-}
 
-__device__ __forceinline__ void fetch()
-{
-}
+    __device__ __forceinline__ void issue(uint32_t stage)
+    {
+        const int column = threadIdx.x % PIECES * LOAD, offset = walk.offset(p);
+#pragma unroll 8
+        for (int r = threadIdx.x / PIECES; r < T::ROWS; r += PER_PASS) {
+            const place at = table[r];
+            const uint32_t to = stage + oct_swizzle<4>(r, column >> 4) + (column & 15);
+            const int8_t *from = (const int8_t *)(at.at + offset);
+            if (LOAD == LOAD_4)
+                oct_copy_4(to, from, walk.meets(p, at));
+            else
+                oct_copy_1(to, from, walk.meets(p, at));
+        }
+        walk.next(p);
+        weights.issue(p, stage);
+    }
 
-__device__ __forceinline__ void stash(uint32_t)
-{
-}
-}
-;
+    template <int OPERAND> __device__ __forceinline__ void fetch()
+    {
+    }
 
-template <class T, enum load LOAD> struct loader_of { typedef narrow_depth<T, LOAD> type; };
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t)
+    {
+    }
+};
+
+template <class T, load_way LOAD> struct loader_of {
+    typedef narrow_depth<T, LOAD> type;
+};
 template <class T> struct loader_of<T, LOAD_16> {
     typedef chunk_depth<T, LOAD_16> type;
 };
@@ -254,7 +273,7 @@ template <class T> struct loader_of<T, LOAD_POINT> {
     typedef chunk_depth<T, LOAD_POINT> type;
 };
 
-/* One stage to the accumulators: two k32 slices. */
+/* A slice of a stage, 32 bytes of depth, to the accumulators. */
 template <class T> struct depth_multiplier {
     int32_t (&acc)[T::MI][T::NJ][4];
     uint32_t a, b; /* this lane's rows in a stage */
@@ -268,25 +287,22 @@ template <class T> struct depth_multiplier {
         b = T::ROWS * OCT_SWEEP_STEP + oct_swizzle<4>(column, lane >> 3 & 1);
     }
 
-    __device__ __forceinline__ void operator()(uint32_t stage) const
+    __device__ __forceinline__ void operator()(uint32_t stage, int slice) const
     {
+        /* a slice is chunks 2 slice, 2 slice + 1: bit 5 of a swizzled address */
+        const uint32_t from_a = stage + (a ^ slice * 32), from_b = stage + (b ^ slice * 32);
+        uint32_t fa[T::MI][4], fb[T::NJ / 2][4];
 #pragma unroll
-        for (int slice = 0; slice < 2; slice++) {
-            /* a slice is chunks 2 slice, 2 slice + 1: bit 5 of a swizzled address */
-            const uint32_t from_a = stage + (a ^ slice * 32), from_b = stage + (b ^ slice * 32);
-            uint32_t fa[T::MI][4], fb[T::NJ / 2][4];
+        for (int i = 0; i < T::MI; i++)
+            oct_ldmatrix_x4(fa[i], from_a + i * 16 * OCT_SWEEP_STEP);
 #pragma unroll
-            for (int i = 0; i < T::MI; i++)
-                oct_ldmatrix_x4(fa[i], from_a + i * 16 * OCT_SWEEP_STEP);
+        for (int j = 0; j < T::NJ / 2; j++)
+            oct_ldmatrix_x4(fb[j], from_b + j * 16 * OCT_SWEEP_STEP);
 #pragma unroll
-            for (int j = 0; j < T::NJ / 2; j++)
-                oct_ldmatrix_x4(fb[j], from_b + j * 16 * OCT_SWEEP_STEP);
+        for (int i = 0; i < T::MI; i++) {
 #pragma unroll
-            for (int i = 0; i < T::MI; i++) {
-#pragma unroll
-                for (int j = 0; j < T::NJ; j++)
-                    oct_mma_s8(acc[i][j], fa[i], fb[j / 2] + j % 2 * 2);
-            }
+            for (int j = 0; j < T::NJ; j++)
+                oct_mma_s8(acc[i][j], fa[i], fb[j / 2] + j % 2 * 2);
         }
     }
 };
@@ -313,7 +329,7 @@ template <class T> struct sweep_bytes {
 };
 
 /* Sum is int32 for one plane of each operand, int64 where planes have to be combined. */
-template <class T, enum load LOAD, class Sum>
+template <class T, load_way LOAD, class Sum>
 static __global__ void __launch_bounds__(OCT_THREADS, 2)
     sweep_kernel(const __grid_constant__ sweep p)
 {
@@ -353,7 +369,7 @@ static int larger(int a, int b)
     return a > b ? a : b;
 }
 
-template <class T, enum load LOAD, class Sum>
+template <class T, load_way LOAD, class Sum>
 static enum oct_status launch(const struct oct_cuda *cuda, sweep *p)
 {
     const int stages = oct_stages_of(cuda->arch) * sweep_bytes<T>::STAGE;

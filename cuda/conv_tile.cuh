@@ -45,7 +45,9 @@ template <int CHUNKS> static __device__ __forceinline__ int oct_swizzle(int row,
 /* Runs `steps` of loader and multiplier over a ring of stages at `shared`. Every call of the loader
  * brings its next step:
  *   issue(stage)            starts copies, asynchronous or at once
- *   fetch(), stash(stage)   the two halves of the same through registers
+ *   fetch<operand>(), stash<operand>(stage)   the same through registers, operand 0 and then 1, so
+ *                           that few registers are held
+ * The multiplier takes a stage in two slices.
  * One barrier a step suffices: it ends the reads of the stage that is filled next, and, with the
  * wait before it, the writes of the one that is read next. */
 template <int STAGE_BYTES, bool STAGED, class Loader, class Multiply>
@@ -69,7 +71,8 @@ static __device__ __forceinline__ void oct_pipeline(
             loader.issue(shared + fill);
         oct_copies_commit();
         fill = fill == (OCT_STAGES - 1) * STAGE_BYTES ? 0 : fill + STAGE_BYTES;
-        multiply(shared + read);
+        multiply(shared + read, 0);
+        multiply(shared + read, 1);
         read = read == (OCT_STAGES - 1) * STAGE_BYTES ? 0 : read + STAGE_BYTES;
     }
     oct_copies_wait<0>();
@@ -80,14 +83,19 @@ static __device__ __forceinline__ void oct_pipeline(
     __syncthreads();
 #pragma unroll 1
     for (int step = 0; step < steps; step++) {
-        const bool more = step + 1 < steps;
-        if (STAGED && more)
-            loader.fetch();
+        const bool more = step + 1 < steps, through = STAGED && more;
         if (!STAGED && more)
             loader.issue(fill);
-        multiply(read);
-        if (STAGED && more)
-            loader.stash(fill);
+        if (through)
+            loader.template fetch<0>();
+        multiply(read, 0);
+        if (through) {
+            loader.template stash<0>(fill);
+            loader.template fetch<1>();
+        }
+        multiply(read, 1);
+        if (through)
+            loader.template stash<1>(fill);
         __syncthreads();
         const uint32_t other = read;
         read = fill;

@@ -172,7 +172,7 @@ template <class T> struct wide_pixels {
     const gradient &p;
     dy_walk dy;
     x_walk x;
-    uint4 held_dy[ShareDy::COUNT], held_x[ShareX::COUNT];
+    uint4 held[(int)ShareDy::COUNT > (int)ShareX::COUNT ? ShareDy::COUNT : ShareX::COUNT];
 
     __device__ __forceinline__ wide_pixels(
         const gradient &g, int first_pixel, int first_k, int first_column)
@@ -188,33 +188,39 @@ template <class T> struct wide_pixels {
         x.issue<ShareX>(p, stage + X_AT);
     }
 
-    __device__ __forceinline__ void fetch()
+    template <int OPERAND> __device__ __forceinline__ void fetch()
     {
+        if (OPERAND == 0) {
 #pragma unroll
-        for (int i = 0; i < ShareDy::COUNT; i++) {
-            held_dy[i] = oct_load_global_16(dy.from, dy.valid(p));
-            dy.next<ShareDy>(p);
-        }
+            for (int i = 0; i < ShareDy::COUNT; i++) {
+                held[i] = oct_load_global_16(dy.from, dy.valid(p));
+                dy.next<ShareDy>(p);
+            }
+        } else {
 #pragma unroll
-        for (int i = 0; i < ShareX::COUNT; i++) {
-            const int8_t *from;
-            const bool valid = x.source(p, &from);
-            held_x[i] = oct_load_global_16(from, valid);
-            x.next(p);
+            for (int i = 0; i < ShareX::COUNT; i++) {
+                const int8_t *from;
+                const bool valid = x.source(p, &from);
+                held[i] = oct_load_global_16(from, valid);
+                x.next(p);
+            }
         }
     }
 
-    __device__ __forceinline__ void stash(uint32_t stage)
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t stage)
     {
+        if (OPERAND == 0) {
 #pragma unroll
-        for (int i = 0; i < ShareDy::COUNT; i++) {
-            if (ShareDy::mine())
-                oct_store_shared_16(stage + ShareDy::target(i), held_dy[i]);
-        }
+            for (int i = 0; i < ShareDy::COUNT; i++) {
+                if (ShareDy::mine())
+                    oct_store_shared_16(stage + ShareDy::target(i), held[i]);
+            }
+        } else {
 #pragma unroll
-        for (int i = 0; i < ShareX::COUNT; i++) {
-            if (ShareX::mine())
-                oct_store_shared_16(stage + X_AT + ShareX::target(i), held_x[i]);
+            for (int i = 0; i < ShareX::COUNT; i++) {
+                if (ShareX::mine())
+                    oct_store_shared_16(stage + X_AT + ShareX::target(i), held[i]);
+            }
         }
     }
 };
@@ -261,16 +267,16 @@ template <class T> struct narrow_pixels {
             x.issue<share<T::COLUMNS, 1>>(p, stage + X_AT);
     }
 
-    __device__ __forceinline__ void fetch()
+    template <int OPERAND> __device__ __forceinline__ void fetch()
     {
     }
 
-    __device__ __forceinline__ void stash(uint32_t)
+    template <int OPERAND> __device__ __forceinline__ void stash(uint32_t)
     {
     }
 };
 
-/* One stage to the accumulators: two slices of 32 pixels. A lane gets pixels 8 i + 2 q and the next
+/* A slice of a stage, 32 pixels, to the accumulators. A lane gets pixels 8 i + 2 q and the next
  * of channels 2 g and 2 g + 1 in register i; selector EVEN takes channel 2 g of two registers, ODD
  * the other. Row g of an A fragment is then channel 2 g, row g + 8 channel 2 g + 1; a pair of B
  * fragments has the even and the odd columns of sixteen. */
@@ -288,34 +294,31 @@ template <class T> struct pixel_multiplier {
             oct_swizzle<T::COLUMNS / 16>(lane, warp / T::WARPS_M * (T::NJ / 2));
     }
 
-    __device__ __forceinline__ void operator()(uint32_t stage) const
+    __device__ __forceinline__ void operator()(uint32_t stage, int slice) const
     {
+        uint32_t fa[T::MI][4], fb[T::NJ][2], t[4];
 #pragma unroll
-        for (int slice = 0; slice < 2; slice++) {
-            uint32_t fa[T::MI][4], fb[T::NJ][2], t[4];
+        for (int i = 0; i < T::MI; i++) {
+            /* a warp's first chunk is a multiple of MI: the others differ in the low bits */
+            oct_ldmatrix_x4_trans(t, stage + (a ^ i * 16) + slice * 32 * T::ROWS);
+            fa[i][0] = oct_permute<EVEN>(t[0], t[1]);
+            fa[i][1] = oct_permute<ODD>(t[0], t[1]);
+            fa[i][2] = oct_permute<EVEN>(t[2], t[3]);
+            fa[i][3] = oct_permute<ODD>(t[2], t[3]);
+        }
 #pragma unroll
-            for (int i = 0; i < T::MI; i++) {
-                /* a warp's first chunk is a multiple of MI: the others differ in the low bits */
-                oct_ldmatrix_x4_trans(t, stage + (a ^ i * 16) + slice * 32 * T::ROWS);
-                fa[i][0] = oct_permute<EVEN>(t[0], t[1]);
-                fa[i][1] = oct_permute<ODD>(t[0], t[1]);
-                fa[i][2] = oct_permute<EVEN>(t[2], t[3]);
-                fa[i][3] = oct_permute<ODD>(t[2], t[3]);
-            }
+        for (int j = 0; j < T::NJ; j += 2) {
+            oct_ldmatrix_x4_trans(t, stage + (b ^ j * 8) + slice * 32 * T::COLUMNS);
+            fb[j][0] = oct_permute<EVEN>(t[0], t[1]);
+            fb[j][1] = oct_permute<EVEN>(t[2], t[3]);
+            fb[j + 1][0] = oct_permute<ODD>(t[0], t[1]);
+            fb[j + 1][1] = oct_permute<ODD>(t[2], t[3]);
+        }
 #pragma unroll
-            for (int j = 0; j < T::NJ; j += 2) {
-                oct_ldmatrix_x4_trans(t, stage + (b ^ j * 8) + slice * 32 * T::COLUMNS);
-                fb[j][0] = oct_permute<EVEN>(t[0], t[1]);
-                fb[j][1] = oct_permute<EVEN>(t[2], t[3]);
-                fb[j + 1][0] = oct_permute<ODD>(t[0], t[1]);
-                fb[j + 1][1] = oct_permute<ODD>(t[2], t[3]);
-            }
+        for (int i = 0; i < T::MI; i++) {
 #pragma unroll
-            for (int i = 0; i < T::MI; i++) {
-#pragma unroll
-                for (int j = 0; j < T::NJ; j++)
-                    oct_mma_s8(acc[i][j], fa[i], fb[j]);
-            }
+            for (int j = 0; j < T::NJ; j++)
+                oct_mma_s8(acc[i][j], fa[i], fb[j]);
         }
     }
 };
