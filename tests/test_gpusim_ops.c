@@ -429,7 +429,8 @@ Test(gpusim_ops, shared_local_and_generic_memory)
           "%T;\nld.shared.u32 %o, [%T];",
         {5, 0, 0, 5}, {6, 0, 0, 6});
     /* lanes of one generic load in two spaces */
-    CHECK(".shared .align 16 .b8 s[16];\nsetp.eq.s32 %p, %b, 0;\n@%p st.shared.u32 [s], 42;\nbar.warp.sync 3;\nmov.u64 %T, "
+    CHECK(".shared .align 16 .b8 s[16];\nsetp.eq.s32 %p, %b, 0;\n@%p st.shared.u32 [s], "
+          "42;\nbar.warp.sync 3;\nmov.u64 %T, "
           "s;\ncvta.shared.u64 %T, %T;\nselp.b64 %T, %T, %in, %p;\nld.u32 "
           "%o, [%T];",
         {5, 0, 0, 42}, {6, 1, 0, 6});

@@ -65,7 +65,7 @@ int ptx_check(const char *body, const struct ptx_row *rows, int count)
     const int error = ptx_run(&launch);
     if (error) {
         printf("%s: %s\n", body, gpusim_last_report());
-        wrong = count;
+        wrong = -1;
     }
     for (int i = 0; i < count && !error; i++)
         if (out[i] != rows[i].want) {

@@ -20,7 +20,8 @@ int ptx_run(const struct ptx_launch *);
 struct ptx_row {
     uint64_t a, b, c, want;
 };
-/* Runs `body` on a lane for each row; returns the number of wrong rows and prints them. */
+/* Runs `body` on a lane for each row; returns the number of wrong rows and prints them;
+ * -1 if the launch fails. */
 int ptx_check(const char *body, const struct ptx_row *rows, int count);
 /* True if the body is refused when it is decoded. */
 bool ptx_refused(const char *body);
