@@ -330,6 +330,7 @@ static void share_slots(struct flow *f, struct stretch *stretch, const bool *tra
             pool[at].slot = next;
             pool[at].wide = f->wide[s->r];
             next += pool[at].wide ? GPUSIM_SLOT64 : GPUSIM_SLOT;
+            kernel->registers += f->fixed[s->r] ? 0 : pool[at].wide ? 2 : 1;
             pool_count++;
         }
         pool[at].until = own ? kernel->count : s->to;

@@ -186,6 +186,14 @@ __global__ void trap_kernel(int *out, int bad)
     out[threadIdx.x] = 1;
 }
 
+__global__ void column_kernel(int *out, int bad)
+{
+    __shared__ int s[32 * 32];
+    s[threadIdx.x * (bad ? 32 : 1)] = (int)threadIdx.x;
+    __syncthreads();
+    out[threadIdx.x] = s[0];
+}
+
 __global__ void __launch_bounds__(64) bounded_kernel(int *out)
 {
     out[threadIdx.x] = bar[threadIdx.x & 63];
@@ -273,7 +281,8 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
     case FAULT_SHARED_SIZE:
         shared_bounds_kernel<<<1, 64, 48 * 1024 + (bad ? 16 : 0)>>>(q, 0);
         break;
-    case FAULTS:
+    case FAULT_COLUMN:
+        column_kernel<<<1, 32>>>(q, bad);
         break;
     }
     return (int)cudaGetLastError();

@@ -33,7 +33,7 @@ enum fault {
     FAULT_THREADS,
     FAULT_EMPTY_GRID,
     FAULT_SHARED_SIZE,
-    FAULTS
+    FAULT_COLUMN /* no error, but slow: every lane in one bank */
 };
 
 /* Launches the kernel on two pieces of 128 ints of device memory; the cudaError of the launch. */
