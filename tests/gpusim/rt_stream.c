@@ -84,9 +84,11 @@ void rt_op_run(struct rt_op *op)
         break;
     case RT_COPY:
         memmove(op->copy.to, op->copy.staged ? op->copy.staged : op->copy.from, op->copy.bytes);
+        gpusim_mark_written(op->copy.to, op->copy.bytes);
         break;
     case RT_FILL:
         memset(op->fill.to, op->fill.value, op->fill.bytes);
+        gpusim_mark_written(op->fill.to, op->fill.bytes);
         break;
     case RT_RECORD:
         op->event.event->passed = op->event.version;

@@ -45,6 +45,12 @@ void *gpusim_alloc(size_t size)
     a->base = base;
     a->start = (uint64_t)(uintptr_t)(base + GUARD);
     a->size = size;
+    if (!gpusim_shadow_open(
+            &a->shadow, size, false, gpusim_options().checks & GPUSIM_CHECK_MEMORY)) {
+        free(a);
+        free(base);
+        return NULL;
+    }
     pthread_mutex_lock(&mutex);
     a->serial = ++serial;
     total += size;
@@ -90,6 +96,7 @@ bool gpusim_release(void *pointer)
     if (!a)
         return false;
     check_guards(a);
+    gpusim_shadow_close(&a->shadow);
     free(a->base);
     free(a);
     return true;

@@ -128,14 +128,16 @@ ALU1(cvt_f32_bf16, f32, u16, of_bf16(a))
 #define E_NARROW(o, td, ta, oa) C("cvt." #td "." #ta, o ":" oa, cvt_##td##_##ta)
 #define E_FROM_INTEGERS(o, td)                                                                     \
     E_NARROW(o, td, u8, "x")                                                                       \
-    E_NARROW(o, td, s8, "x") E_NARROW(o, td, u16, "x") E_NARROW(o, td, s16, "x")                   \
-        E_NARROW(o, td, u32, "x") E_NARROW(o, td, s32, "x") E_NARROW(o, td, u64, "d")              \
-            E_NARROW(o, td, s64, "d")
+    E_NARROW(o, td, s8, "x")                                                                       \
+    E_NARROW(o, td, u16, "x")                                                                      \
+    E_NARROW(o, td, s16, "x")                                                                      \
+    E_NARROW(o, td, u32, "x")                                                                      \
+    E_NARROW(o, td, s32, "x") E_NARROW(o, td, u64, "d") E_NARROW(o, td, s64, "d")
 #define E_SATURATE(td)                                                                             \
     C("cvt.sat." #td ".u32", "w:x", sat_##td##_u32)                                                \
     C("cvt.sat." #td ".s32", "w:x", sat_##td##_s32)                                                \
-        C("cvt.sat." #td ".u64", "w:d", sat_##td##_u64)                                            \
-            C("cvt.sat." #td ".s64", "w:d", sat_##td##_s64)
+    C("cvt.sat." #td ".u64", "w:d", sat_##td##_u64)                                                \
+    C("cvt.sat." #td ".s64", "w:d", sat_##td##_s64)
 #define E_ROUND(mode, td, o)                                                                       \
     C("cvt." #mode ".ftz." #td ".f32", o ":w", cvt_##mode##_##td##_f32)                            \
     K("cvt." #mode "." #td ".f32", o ":w", cvt_##mode##_##td##_f32)                                \

@@ -107,6 +107,7 @@ enum gpusim_rmw {
 enum { MMA_8816, MMA_16816, MMA_16832 };
 
 struct gpusim_inst;
+struct gpusim_block;
 typedef void gpusim_alu(const struct gpusim_inst *, unsigned char *regs, uint32_t mask);
 
 struct gpusim_inst {
@@ -124,6 +125,7 @@ struct gpusim_inst {
     uint8_t mode;          /* shuffle, vote, atomic, mma, ldmatrix trans */
     uint8_t guard_not;     /* execute where the guard is false */
     uint8_t operand_not;   /* the predicate source is negated */
+    uint8_t how;           /* memory: GPUSIM_ATOMIC_ACCESS for volatile and relaxed accesses */
     uint8_t reads, writes; /* operands: r[0..writes) are written, r[writes..writes+reads) read */
 };
 
@@ -149,7 +151,8 @@ struct gpusim_kernel {
     uint32_t *tables; /* targets of brx.idx: count, then indices */
     int table_words;
     uint32_t regs_bytes;
-    int registers; /* most 32-bit registers live at once, a lower bound of what ptxas needs */
+    bool tracks_writes; /* some register may be read before it is written */
+    int registers;      /* most 32-bit registers live at once, a lower bound of what ptxas needs */
     uint32_t static_shared, local_bytes;
     uint32_t uses_dynamic_align; /* 0: no dynamic shared array */
     int max_threads;             /* .maxntid, or 0 */
@@ -181,8 +184,13 @@ struct gpusim_alu_entry {
 };
 const struct gpusim_alu_entry *gpusim_alu_find(const char *spelling);
 
-/* Reads of registers that may be unwritten: marks instructions (sim_flow.c). */
-void gpusim_flow_analyse(struct gpusim_kernel *);
+/* What the text says about its registers before it runs (sim_flow.c): marks the instructions that
+ * may read a register before anything wrote it, and lets registers that are never needed at the
+ * same time share a slot. `wide` says per slot whether a 64-bit register starts there. False: out
+ * of memory. */
+bool gpusim_flow_analyse(struct gpusim_kernel *, bool *wide);
+/* At run time, for marked instructions: fails if a lane reads what it has not written. */
+void gpusim_flow_check(struct gpusim_block *, const struct gpusim_inst *, uint32_t mask);
 
 /* ---- execution ---- */
 struct gpusim_launch {
@@ -222,19 +230,31 @@ struct gpusim_warp {
     uint32_t collective;    /* counts warp-wide synchronisations, for the race checker */
     uint32_t barrier_count; /* threads expected by the barrier it waits at; 0: all */
     uint32_t barrier_id;
-    uint32_t barrier_true; /* lanes whose predicate holds, for a barrier that reduces */
-    uint64_t steps;
+    uint32_t barrier_true;            /* lanes whose predicate holds, for a barrier that reduces */
     uint32_t committed[GPUSIM_LANES]; /* cp.async groups closed so far */
     struct gpusim_copy *copies;
     int copy_count, copy_capacity;
-    uint32_t *written; /* per tracked register: lanes written (by offset / GPUSIM_SLOT) */
+    uint32_t *written; /* lanes written, per slot; NULL: the kernel needs no such check */
 };
 
 struct gpusim_memory_counts {
     uint64_t wavefronts, wavefronts_ideal, sectors, sectors_ideal, bytes_read, bytes_written;
 };
 
-struct gpusim_race_shared;
+/* What the checkers know about a piece of memory (sim_race.c). */
+struct gpusim_cell;
+struct gpusim_shadow {
+    struct gpusim_cell *words, *bytes; /* races; NULL: not asked for */
+    unsigned char *written;            /* one byte per byte; NULL: not asked for */
+};
+/* How memory is touched. */
+enum {
+    GPUSIM_READ = 0,
+    GPUSIM_WRITE = 1,
+    GPUSIM_ATOMIC_ACCESS = 2,
+    GPUSIM_COPY_DONE = 4, /* a cp.async arrives */
+    GPUSIM_MODIFY = 8     /* a write that reads first */
+};
 
 struct gpusim_block {
     const struct gpusim_launch *launch;
@@ -253,7 +273,9 @@ struct gpusim_block {
     uint64_t barrier_epoch;
     uint64_t *executed;
     struct gpusim_memory_counts memory;
-    struct gpusim_race_shared *race;
+    struct gpusim_shadow shadow; /* of shared memory */
+    uint16_t *in_flight; /* per word of shared memory: thread + 1 whose cp.async writes it */
+    int copies_in_flight;
     struct gpusim_allocation *cached; /* last allocation found */
     uint64_t random;
     jmp_buf stop;
@@ -293,12 +315,27 @@ void gpusim_match(struct gpusim_block *, const struct gpusim_inst *, uint32_t ma
 void gpusim_redux(struct gpusim_block *, const struct gpusim_inst *, uint32_t mask);
 void gpusim_mma(struct gpusim_block *, const struct gpusim_inst *);
 
+/* ---- checkers (sim_race.c) ----
+ * The lanes of `mask` touch `bytes` each; the accesses are in bounds. */
+bool gpusim_shadow_open(struct gpusim_shadow *, uint64_t size, bool race, bool memory);
+void gpusim_shadow_close(struct gpusim_shadow *);
+void gpusim_touch_shared(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask, unsigned how);
+void gpusim_touch_global(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask, unsigned how);
+void gpusim_copy_begins(
+    struct gpusim_block *, const uint64_t *address, uint32_t bytes, uint32_t mask);
+void gpusim_copy_ends(struct gpusim_block *, int lane, uint32_t at, uint32_t bytes);
+/* The host has written these bytes of device memory. */
+void gpusim_mark_written(const void *, size_t size);
+
 /* ---- device memory (sim_alloc.c) ---- */
 struct gpusim_allocation {
     uint64_t start, size;
     uint32_t serial;
     bool freed;
     unsigned char *base; /* of the host block, guard bytes included */
+    struct gpusim_shadow shadow;
 };
 void *gpusim_alloc(size_t size);
 /* False: not the start of a live allocation. */
@@ -336,6 +373,8 @@ void *gpusim_variable_of(const void *host, size_t *size);
 /* A launch with a copy of its arguments, its configuration checked: 0, or a cudaError with a
  * report. gpusim_launch_run executes it; gpusim_launch_free forgets it. */
 int gpusim_launch_make(struct gpusim_function *, const uint32_t grid[3], const uint32_t block[3],
+    void *const *arguments, size_t dynamic_shared, struct gpusim_launch **out);
+int gpusim_launch_kernel(struct gpusim_kernel *, const uint32_t grid[3], const uint32_t block[3],
     void *const *arguments, size_t dynamic_shared, struct gpusim_launch **out);
 void gpusim_launch_free(struct gpusim_launch *);
 

@@ -370,6 +370,8 @@ static void decode_load_store(struct decoding *d)
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
     const bool load = d->sp.part[0][0] == 'l';
+    if (strstr(d->sp.whole, ".volatile") || strstr(d->sp.whole, ".relaxed"))
+        inst->how = GPUSIM_ATOMIC_ACCESS;
     take_caching(&d->sp);
     inst->space = (uint8_t)take_space(&d->sp);
     static const char *const vectors[] = {"v2", "v4", NULL};
@@ -668,6 +670,36 @@ static void decode_simple(struct decoding *d, enum gpusim_kind kind)
 
 /* ---- lane by lane ---- */
 
+static struct gpusim_inst *append_instruction(struct gpusim_kernel *kernel)
+{
+    if (kernel->count == kernel->capacity)
+        kernel->code = gpusim_list_grow(kernel->code, &kernel->capacity, sizeof *kernel->code);
+    struct gpusim_inst *inst = &kernel->code[kernel->count++];
+    memset(inst, 0, sizeof *inst);
+    return inst;
+}
+
+/* cvt may read the low part of a wider register: makes the present instruction one that narrows it
+ * and gives a new one that reads the narrow value as operand `slot`. */
+static struct gpusim_inst *narrow_first(struct decoding *d, int slot, const struct operand *wide)
+{
+    struct gpusim_parser *s = d->s;
+    const struct gpusim_alu_entry *entry = gpusim_alu_find("cvt.u32.u64");
+    const struct gpusim_inst made = *d->inst;
+    const uint32_t narrow = s->next_slot;
+    s->next_slot += GPUSIM_SLOT;
+    d->inst->run = entry->run;
+    d->inst->kind = entry->kind;
+    d->inst->class = entry->class;
+    d->inst->r[0] = narrow;
+    d->inst->r[1] = wide->slot;
+    d->inst->writes = d->inst->reads = 1;
+    d->inst = append_instruction(s->kernel);
+    *d->inst = made;
+    d->inst->r[slot] = narrow;
+    return d->inst;
+}
+
 static void use_entry(struct decoding *d, const char *spelling)
 {
     const struct gpusim_alu_entry *entry = gpusim_alu_find(spelling);
@@ -701,7 +733,12 @@ static void use_entry(struct decoding *d, const char *spelling)
         }
         if (o->negated)
             gpusim_parse_fail(s, "a negated operand");
-        inst->r[slot++] = source(s, o, *want == 'x' ? 'w' : *want);
+        if (*want == 'x' && o->width == 'd') {
+            inst = narrow_first(d, slot, o);
+            slot++;
+        } else {
+            inst->r[slot++] = source(s, o, *want == 'x' ? 'w' : *want);
+        }
         at++;
     }
     inst->reads = (uint8_t)(slot - inst->writes);
@@ -806,10 +843,7 @@ static void decode(struct decoding *d)
 void gpusim_parse_instruction(struct gpusim_parser *s)
 {
     struct gpusim_kernel *kernel = s->kernel;
-    if (kernel->count == kernel->capacity)
-        kernel->code = gpusim_list_grow(kernel->code, &kernel->capacity, sizeof *kernel->code);
-    struct gpusim_inst *inst = &kernel->code[kernel->count++];
-    memset(inst, 0, sizeof *inst);
+    struct gpusim_inst *inst = append_instruction(kernel);
     struct decoding d = {.s = s, .inst = inst};
     if (gpusim_accept(s, '@')) {
         inst->guard_not = gpusim_accept(s, '!');

@@ -408,7 +408,6 @@ static void run_warp(struct gpusim_block *b, struct gpusim_warp *w, uint64_t bud
     const struct gpusim_inst *code = b->kernel->code;
     uint64_t *executed = b->executed;
     b->current = w;
-    w->steps += budget == UINT64_MAX ? 0 : budget;
     for (uint64_t done = 0; done < budget && w->state == WARP_READY; done++) {
         if (w->pc == w->limit)
             merge(w);
@@ -420,6 +419,8 @@ static void run_warp(struct gpusim_block *b, struct gpusim_warp *w, uint64_t bud
             const uint32_t holds = gpusim_lanes_true(w->regs + inst->guard);
             mask &= inst->guard_not ? ~holds : holds;
         }
+        if (inst->init_reads | inst->init_writes)
+            gpusim_flow_check(b, inst, mask);
         if (inst->kind >= KIND_BRANCH && inst->kind < KIND_LOAD) {
             execute_control(b, w, inst, mask);
             continue;
@@ -576,7 +577,8 @@ static void start_warp(struct gpusim_block *b, struct gpusim_warp *w)
     w->limit = UINT32_MAX;
     w->pending_count = 0;
     w->copy_count = 0;
-    w->steps = 0;
+    if (w->written)
+        memset(w->written, 0, b->kernel->regs_bytes / GPUSIM_SLOT * sizeof *w->written);
     memset(w->committed, 0, sizeof w->committed);
     for (int axis = 0; axis < 3; axis++) {
         uint32_t *to = (uint32_t *)(void *)(w->regs + (SPECIAL_CTAID_X + axis) * GPUSIM_SLOT);
@@ -588,6 +590,11 @@ static void start_warp(struct gpusim_block *b, struct gpusim_warp *w)
 void gpusim_block_run(struct gpusim_block *b)
 {
     memset(b->shared, 0xcd, b->shared_bytes);
+    if (b->shadow.written)
+        memset(b->shadow.written, 0, b->shared_bytes);
+    if (b->copies_in_flight)
+        memset(b->in_flight, 0, (b->shared_bytes / 4 + 1) * sizeof *b->in_flight);
+    b->copies_in_flight = 0;
     for (int i = 0; i < b->warps; i++)
         start_warp(b, &b->warp[i]);
     b->random = b->options.seed ^ (uint64_t)b->number << 32 ^ b->launch->serial;

@@ -70,10 +70,17 @@ int gpusim_launch_make(struct gpusim_function *function, const uint32_t grid[3],
     const uint32_t block[3], void *const *arguments, size_t dynamic_shared,
     struct gpusim_launch **out)
 {
-    static uint32_t serial;
     struct gpusim_kernel *kernel = gpusim_function_kernel(function);
     if (!kernel)
         return gpusim_sticky = cudaErrorInvalidPtx;
+    return gpusim_launch_kernel(kernel, grid, block, arguments, dynamic_shared, out);
+}
+
+int gpusim_launch_kernel(struct gpusim_kernel *kernel, const uint32_t grid[3],
+    const uint32_t block[3], void *const *arguments, size_t dynamic_shared,
+    struct gpusim_launch **out)
+{
+    static uint32_t serial;
     const int error = check_limits(kernel, grid, block, dynamic_shared);
     if (error)
         return error;
@@ -178,11 +185,14 @@ static void close_block(struct gpusim_block *b)
     for (int i = 0; b->warp && i < b->warps; i++) {
         free(b->warp[i].regs);
         free(b->warp[i].copies);
+        free(b->warp[i].written);
     }
     free(b->warp);
     free(b->shared);
     free(b->local);
     free(b->executed);
+    free(b->in_flight);
+    gpusim_shadow_close(&b->shadow);
 }
 
 static bool open_block(struct gpusim_block *b, const struct gpusim_launch *launch)
@@ -198,7 +208,10 @@ static bool open_block(struct gpusim_block *b, const struct gpusim_launch *launc
     b->shared = aligned_alloc(128, ((size_t)b->shared_bytes + 255) / 128 * 128);
     b->local = calloc((size_t)b->warps * GPUSIM_LANES, (size_t)kernel->local_bytes + 1);
     b->executed = calloc((size_t)kernel->count + 1, sizeof *b->executed);
-    if (!b->warp || !b->shared || !b->local || !b->executed)
+    b->in_flight = calloc((size_t)b->shared_bytes / 4 + 4, sizeof *b->in_flight);
+    if (!b->warp || !b->shared || !b->local || !b->executed || !b->in_flight ||
+        !gpusim_shadow_open(&b->shadow, b->shared_bytes,
+            b->options.checks & GPUSIM_CHECK_RACE_SHARED, b->options.checks & GPUSIM_CHECK_MEMORY))
         return false;
     for (int i = 0; i < b->warps; i++) {
         b->warp[i].index = i;
@@ -206,6 +219,12 @@ static bool open_block(struct gpusim_block *b, const struct gpusim_launch *launc
         if (!b->warp[i].regs)
             return false;
         fill_registers(b, b->warp[i].regs, i);
+        if (kernel->tracks_writes) {
+            b->warp[i].written =
+                calloc(kernel->regs_bytes / GPUSIM_SLOT, sizeof *b->warp[i].written);
+            if (!b->warp[i].written)
+                return false;
+        }
     }
     return true;
 }
@@ -301,6 +320,9 @@ int gpusim_launch_run(struct gpusim_launch *launch)
     int threads = gpusim_options().threads, started = 0;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
+    /* The shadow of global memory is not made for several writers. */
+    if (gpusim_options().checks & (GPUSIM_CHECK_RACE_GLOBAL | GPUSIM_CHECK_MEMORY))
+        threads = 1;
     if ((uint64_t)threads > blocks)
         threads = (int)blocks;
     pthread_mutex_init(&work.mutex, NULL);

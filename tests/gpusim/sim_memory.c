@@ -184,13 +184,15 @@ static enum gpusim_space space_of(uint64_t address)
 
 /* Checks the lanes of `mask`, all in one space, and gives the host pointer of each. */
 static void locate(struct gpusim_block *b, uint64_t *address, enum gpusim_space space,
-    uint32_t bytes, uint32_t mask, bool write, unsigned char **data)
+    uint32_t bytes, uint32_t mask, unsigned how, unsigned char **data)
 {
+    const bool write = how & GPUSIM_WRITE;
     switch (space) {
     case SPACE_SHARED:
         gpusim_check_shared(b, address, bytes, mask);
         if (b->options.count_memory)
             count_wavefronts(b, address, bytes, mask);
+        gpusim_touch_shared(b, address, bytes, mask, how);
         for (int lane = 0; lane < GPUSIM_LANES; lane++)
             data[lane] = b->shared + address[lane];
         return;
@@ -209,6 +211,7 @@ static void locate(struct gpusim_block *b, uint64_t *address, enum gpusim_space 
         gpusim_check_global(b, address, bytes, mask, write);
         if (b->options.count_memory)
             count_sectors(b, address, bytes, mask, write);
+        gpusim_touch_global(b, address, bytes, mask, how);
         for (int lane = 0; lane < GPUSIM_LANES; lane++)
             data[lane] = (unsigned char *)(uintptr_t)address[lane];
     }
@@ -219,14 +222,14 @@ typedef void move_data(
     struct gpusim_block *, const struct gpusim_inst *, unsigned char **data, uint32_t mask);
 
 static void access_memory(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t slot,
-    uint32_t mask, bool write, move_data *move)
+    uint32_t mask, unsigned how, move_data *move)
 {
     uint64_t address[GPUSIM_LANES];
     unsigned char *data[GPUSIM_LANES];
     const uint32_t bytes = (uint32_t)inst->size * inst->vec;
     gpusim_addresses(b, slot, inst->offset, inst->wide & 1, inst->space == SPACE_SHARED, address);
     if (inst->space != SPACE_GENERIC) {
-        locate(b, address, inst->space, bytes, mask, write, data);
+        locate(b, address, inst->space, bytes, mask, how, data);
         move(b, inst, data, mask);
         return;
     }
@@ -241,9 +244,9 @@ static void access_memory(struct gpusim_block *b, const struct gpusim_inst *inst
             if (space != SPACE_GLOBAL)
                 address[lane] &= ~GPUSIM_WINDOW_MASK;
         }
-        if (write && space == SPACE_PARAM)
+        if ((how & GPUSIM_WRITE) && space == SPACE_PARAM)
             gpusim_block_fail(b, cudaErrorIllegalAddress, "a write to the parameters");
-        locate(b, address, space, bytes, part, write, data);
+        locate(b, address, space, bytes, part, how, data);
         move(b, inst, data, part);
         mask &= ~part;
     }
@@ -352,12 +355,12 @@ static void move_out(
 
 void gpusim_load(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t mask)
 {
-    access_memory(b, inst, inst->r[inst->vec], mask, false, move_in);
+    access_memory(b, inst, inst->r[inst->vec], mask, GPUSIM_READ | inst->how, move_in);
 }
 
 void gpusim_store(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t mask)
 {
-    access_memory(b, inst, inst->r[0], mask, true, move_out);
+    access_memory(b, inst, inst->r[0], mask, GPUSIM_WRITE | inst->how, move_out);
 }
 
 /* ---- atomics ---- */
@@ -426,7 +429,8 @@ static void move_atomic(
 
 void gpusim_atomic(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t mask)
 {
-    access_memory(b, inst, inst->r[1], mask, true, move_atomic);
+    access_memory(b, inst, inst->r[1], mask, GPUSIM_WRITE | GPUSIM_ATOMIC_ACCESS | GPUSIM_MODIFY,
+        move_atomic);
 }
 
 /* ---- matrices and asynchronous copies ---- */
@@ -440,7 +444,8 @@ void gpusim_ldmatrix(struct gpusim_block *b, const struct gpusim_inst *inst, uin
     const int lanes = 8 * inst->vec;
     (void)mask;
     gpusim_addresses(b, inst->r[inst->vec], inst->offset, inst->wide & 1, true, address);
-    locate(b, address, SPACE_SHARED, 16, lanes == 32 ? UINT32_MAX : (1u << lanes) - 1, false, data);
+    locate(b, address, SPACE_SHARED, 16, lanes == 32 ? UINT32_MAX : (1u << lanes) - 1, GPUSIM_READ,
+        data);
     unsigned char rows[4][8][16];
     for (int lane = 0; lane < lanes; lane++)
         memcpy(rows[lane / 8][lane % 8], data[lane], 16);
@@ -470,6 +475,18 @@ static struct gpusim_copy *new_copy(struct gpusim_warp *w)
         w->copy_capacity = capacity;
     }
     return &w->copies[w->copy_count++];
+}
+
+static void touch_sources(
+    struct gpusim_block *b, const uint64_t *from, const uint32_t *valid, uint32_t mask)
+{
+    if (!(b->options.checks & (GPUSIM_CHECK_RACE_GLOBAL | GPUSIM_CHECK_MEMORY)))
+        return;
+    for (uint32_t left = mask; left; left &= left - 1) {
+        const int lane = __builtin_ctz(left);
+        if (valid[lane])
+            gpusim_touch_global(b, from, valid[lane], 1u << lane, GPUSIM_READ);
+    }
 }
 
 void gpusim_cp_async(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t mask)
@@ -511,6 +528,9 @@ void gpusim_cp_async(struct gpusim_block *b, const struct gpusim_inst *inst, uin
         if (whole | part)
             count_sectors(b, from, inst->size, whole | part, false);
     }
+    gpusim_touch_shared(b, to, inst->size, mask, GPUSIM_WRITE);
+    touch_sources(b, from, copy->valid, mask);
+    gpusim_copy_begins(b, to, inst->size, mask);
     copy->mask = mask;
     copy->size = inst->size;
     copy->inst = inst;
@@ -542,6 +562,7 @@ void gpusim_cp_wait(struct gpusim_block *b, const struct gpusim_inst *inst, uint
             memcpy(to, (const void *)(uintptr_t)copy->from[lane], copy->valid[lane]);
             memset(to + copy->valid[lane], 0, copy->size - copy->valid[lane]);
             copy->mask &= ~(1u << lane);
+            gpusim_copy_ends(b, lane, copy->to[lane], copy->size);
         }
         if (copy->mask) {
             if (kept != i)

@@ -243,6 +243,7 @@ static void place(struct gpusim_parser *s, struct gpusim_symbol *symbol, struct 
         if (!memory)
             gpusim_parse_fail(s, "out of memory");
         memset(memory, 0, symbol->size);
+        gpusim_mark_written(memory, symbol->size);
         symbol->address = (uint64_t)(uintptr_t)memory;
         if (gpusim_accept(s, '='))
             initial_values(s, memory, d, symbol->size);
@@ -306,6 +307,8 @@ static void registers(struct gpusim_parser *s)
             gpusim_expect(s, '>');
         }
         r->first = s->next_slot;
+        if (width == 'd')
+            *GPUSIM_APPEND(s->wide) = *r;
         s->next_slot +=
             (uint32_t)(r->count < 0 ? 1 : r->count) * (width == 'd' ? GPUSIM_SLOT64 : GPUSIM_SLOT);
     } while (gpusim_accept(s, ','));
@@ -478,9 +481,25 @@ static void resolve(struct gpusim_parser *s)
 static void parser_free(struct gpusim_parser *s)
 {
     free(s->registers.item);
+    free(s->wide.item);
     free(s->symbols.item);
     free(s->labels.item);
     free(s->fixes.item);
+}
+
+static void analyse(struct gpusim_parser *s)
+{
+    s->kernel->regs_bytes = s->next_slot;
+    bool *wide = calloc(s->next_slot / GPUSIM_SLOT + 1, sizeof *wide);
+    for (int i = 0; wide && i < s->wide.count; i++) {
+        const struct gpusim_registers *r = &s->wide.item[i];
+        for (int n = 0; n < (r->count < 0 ? 1 : r->count); n++)
+            wide[r->first / GPUSIM_SLOT + 2 * (uint32_t)n] = true;
+    }
+    const bool fine = wide && gpusim_flow_analyse(s->kernel, wide);
+    free(wide);
+    if (!fine)
+        gpusim_parse_fail(s, "out of memory");
 }
 
 struct gpusim_kernel *gpusim_module_kernel(
@@ -517,7 +536,7 @@ struct gpusim_kernel *gpusim_module_kernel(
     block(&s);
     resolve(&s);
     kernel->uses_dynamic_align = module->dynamic_align;
-    kernel->regs_bytes = s.next_slot;
+    analyse(&s);
     kernel->executed = calloc((size_t)kernel->count + 1, sizeof *kernel->executed);
     parser_free(&s);
     return kernel;

@@ -62,9 +62,10 @@ struct gpusim_parser {
     const char *p, *end;
     int line;
     struct gpusim_module *module;
-    struct gpusim_kernel *kernel; /* NULL at module level */
-    GPUSIM_LIST(struct gpusim_registers) registers;
-    GPUSIM_LIST(struct gpusim_symbol) symbols; /* of the entry */
+    struct gpusim_kernel *kernel;                   /* NULL at module level */
+    GPUSIM_LIST(struct gpusim_registers) registers; /* in scope */
+    GPUSIM_LIST(struct gpusim_registers) wide;      /* all of 64 bits */
+    GPUSIM_LIST(struct gpusim_symbol) symbols;      /* of the entry */
     GPUSIM_LIST(struct gpusim_label) labels;
     GPUSIM_LIST(struct gpusim_fix) fixes;
     uint32_t next_slot;

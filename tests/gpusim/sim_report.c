@@ -96,7 +96,7 @@ static void read_environment(void)
     const char *count = getenv("GPUSIM_COUNT");
     options = (struct gpusim_options){.sm = sm ? atoi(sm) : 80,
         .threads = threads && atoi(threads) > 0 ? atoi(threads) : 1,
-        .checks = GPUSIM_CHECK_INIT | GPUSIM_CHECK_BARRIER,
+        .checks = GPUSIM_CHECK_INIT | GPUSIM_CHECK_BARRIER | GPUSIM_CHECK_RACE_SHARED,
         .quantum = 32,
         .seed = 1,
         .count_memory = count && atoi(count)};
