@@ -15,7 +15,8 @@ enum { HOT_V = 4, ANY_V = 2 };
 /* What the kernel is told beside the arguments. */
 struct apply_job {
     oct_bn_bwd_apply_args args;
-    int channel_statistics; /* amax or above are wanted: shared memory holds both */
+    int channel_statistics;   /* amax or above are wanted: shared memory holds both */
+    uint64_t sample_elements; /* of one sample, for the rounding bytes */
 };
 
 /* Parameters of a thread's channels. */
@@ -26,7 +27,6 @@ template <int V> struct apply_channels {
 /* The same for every element. */
 struct apply_consts {
     uint32_t key;
-    uint64_t offset; /* number of element 0 in the global batch */
     float inverse, sigma_all;
 };
 
@@ -59,16 +59,13 @@ OCT_DEVICE_INLINE void load_apply_channels(
 
 OCT_DEVICE_INLINE apply_consts apply_consts_of(const oct_bn_bwd_apply_args &g)
 {
-    apply_consts consts = {0, 0, 0.0f, 0.0f};
+    apply_consts consts = {0, 0.0f, 0.0f};
     if (g.q_tensor)
         consts.inverse = g.range_tensor.inverse[0];
     if (g.above_all)
         consts.sigma_all = g.sigma_all[0];
-    if (g.rounding == OCT_STOCHASTIC) {
+    if (g.rounding == OCT_STOCHASTIC)
         consts.key = oct_rounding_key(g.step->seed, g.step->step, g.tensor);
-        consts.offset =
-            (uint64_t)g.step->first_sample * (uint64_t)g.rows_per_sample * (uint64_t)g.channels;
-    }
     return consts;
 }
 
@@ -105,16 +102,18 @@ OCT_DEVICE_INLINE void put_codes(int8_t *q, int8_t *q_lo, int64_t i, const float
 }
 
 template <int V, bool HOT>
-OCT_DEVICE_INLINE void apply_codes(const oct_bn_bwd_apply_args &g, const apply_consts &consts,
+OCT_DEVICE_INLINE void apply_codes(const apply_job &job, const apply_consts &consts,
     const apply_channels<V> &channels, int64_t i, const float (&dy)[V], apply_tally<V> *tally)
 {
+    const oct_bn_bwd_apply_args &g = job.args;
     rounding_bytes random = {g.rounding == OCT_STOCHASTIC, 0};
     float inverse[V];
 
     if (!HOT && !g.q_channel && !g.q_tensor)
         return;
     if (random.stochastic) {
-        const uint64_t element = consts.offset + (uint64_t)i;
+        const uint64_t first = g.step->first_sample * job.sample_elements;
+        const uint64_t element = first + (uint64_t)i;
         random.word = oct_rounding_word(consts.key, element >> 2);
         if (V < 4)
             random.word >>= 8 * (uint32_t)(element & 3);
@@ -171,7 +170,7 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
     }
     if (!HOT && g.dy)
         store_floats<V>(g.dy_dtype, g.dy, i, dy);
-    apply_codes<V, HOT>(g, consts, channels, i, dy, tally);
+    apply_codes<V, HOT>(job, consts, channels, i, dy, tally);
 }
 
 /* What a thread found in its channels goes to shared memory, amax[channels], above[channels]. */
@@ -342,7 +341,8 @@ extern "C" enum oct_status oct_cuda_bn_bwd_apply(
         OCT_CUDA(cudaMemsetAsync(g->above_all, 0, sizeof *g->above_all, cuda->stream));
     if (g->rows == 0)
         return OCT_OK;
-    const apply_job job = {*g, g->amax || g->above};
+    const apply_job job = {
+        *g, g->amax || g->above, (uint64_t)g->rows_per_sample * (uint64_t)g->channels};
     apply_launch(cuda, job);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;

@@ -190,7 +190,7 @@ OCT_DEVICE_INLINE double finalize_channel(const oct_bn_bwd_finalize_args &g, int
 }
 
 /* One block; the channels' variances are added in their order by one thread. */
-OCT_KERNEL bwd_finalize_kernel(const oct_bn_bwd_finalize_args g)
+OCT_KERNEL_OF(1) bwd_finalize_kernel(const oct_bn_bwd_finalize_args g)
 {
     extern __shared__ double variances[];
     for (int c = threadIdx.x; c < g.channels; c += THREADS)

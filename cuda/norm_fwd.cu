@@ -81,7 +81,7 @@ OCT_DEVICE_INLINE void find_extremes(const finalize_job &job, const oct_bn_affin
 }
 
 /* One block: the running statistics wait for the verdict over all channels. */
-OCT_KERNEL finalize_kernel(const finalize_job job)
+OCT_KERNEL_OF(1) finalize_kernel(const finalize_job job)
 {
     const oct_bn_finalize_args &g = job.args;
     const uint32_t flagged = g.training ? *g.flag : 0;

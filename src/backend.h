@@ -412,6 +412,11 @@ struct oct_backend {
     enum oct_status (*replay)(oct_backend *, void *recording);
     void (*forget)(oct_backend *, void *recording);
 
+    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
+     * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
+     * unit has no slow periods. */
+    double (*slowdown)(oct_backend *);
+
     void (*close)(oct_backend *); /* by oct_backend_close */
 
     /* memory: 64-byte aligned device memory. `host` may be reused when upload returns; download
