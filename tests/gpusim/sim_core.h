@@ -306,6 +306,11 @@ void gpusim_cp_async(struct gpusim_block *, const struct gpusim_inst *, uint32_t
 void gpusim_cp_commit(struct gpusim_block *, uint32_t mask);
 void gpusim_cp_wait(struct gpusim_block *, const struct gpusim_inst *, uint32_t mask);
 
+/* Executes up to `budget` instructions of a warp that is ready (sim_exec.c). */
+void gpusim_run_warp(struct gpusim_block *, struct gpusim_warp *, uint64_t budget);
+/* Subnormals: kept or flushed, as operands and results, by this host thread. */
+void gpusim_keep_subnormals(bool keep);
+
 /* Bits of the lanes whose predicate holds. */
 uint32_t gpusim_lanes_true(const void *predicate);
 

@@ -1,327 +1,9 @@
 /* PTX text: one instruction into its decoded form. A spelling that is not known in every part is an
  * error: nothing is guessed and nothing skipped. */
-#include "sim_parse.h"
+#include "sim_operand.h"
 
-#include <ctype.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { MAX_PARTS = 16, PART_BYTES = 24, MAX_VECTOR = 8 };
-
-/* "ld.global.nc.v4.f32" in its parts. */
-struct spelling {
-    char part[MAX_PARTS][PART_BYTES];
-    bool used[MAX_PARTS];
-    int count;
-    char whole[160];
-};
-
-enum operand_form { FORM_REGISTER, FORM_IMMEDIATE, FORM_SYMBOL, FORM_VECTOR, FORM_MEMORY };
-
-struct operand {
-    enum operand_form form;
-    char width;      /* register: p, w or d */
-    bool negated;    /* !%p */
-    bool trash;      /* _ */
-    uint32_t slot;   /* register, or base of an address (0: none) */
-    uint32_t second; /* the q of p|q, or 0 */
-    uint64_t value;  /* immediate, or offset of an address */
-    const struct gpusim_symbol *symbol;
-    int count; /* vector */
-    uint32_t element[MAX_VECTOR];
-    char element_width;
-};
-
-struct operands {
-    struct operand item[6];
-    int count;
-};
-
-static const struct {
-    const char *name;
-    enum gpusim_special slot;
-} specials[] = {{"%tid.x", SPECIAL_TID_X}, {"%tid.y", SPECIAL_TID_Y}, {"%tid.z", SPECIAL_TID_Z},
-    {"%ntid.x", SPECIAL_NTID_X}, {"%ntid.y", SPECIAL_NTID_Y}, {"%ntid.z", SPECIAL_NTID_Z},
-    {"%ctaid.x", SPECIAL_CTAID_X}, {"%ctaid.y", SPECIAL_CTAID_Y}, {"%ctaid.z", SPECIAL_CTAID_Z},
-    {"%nctaid.x", SPECIAL_NCTAID_X}, {"%nctaid.y", SPECIAL_NCTAID_Y},
-    {"%nctaid.z", SPECIAL_NCTAID_Z}, {"%laneid", SPECIAL_LANEID}, {"%warpid", SPECIAL_WARPID},
-    {"%nwarpid", SPECIAL_NWARPID}, {"%lanemask_eq", SPECIAL_MASK_EQ},
-    {"%lanemask_lt", SPECIAL_MASK_LT}, {"%lanemask_le", SPECIAL_MASK_LE},
-    {"%lanemask_gt", SPECIAL_MASK_GT}, {"%lanemask_ge", SPECIAL_MASK_GE},
-    {"%dynamic_smem_size", SPECIAL_DYNAMIC_SIZE}, {"%total_smem_size", SPECIAL_TOTAL_SIZE}};
-
-/* ---- operands ---- */
-
-static bool find_register(
-    struct gpusim_parser *s, struct gpusim_word name, uint32_t *slot, char *width)
-{
-    int digits = name.length;
-    while (digits > 0 && isdigit((unsigned char)name.at[digits - 1]))
-        digits--;
-    for (int i = s->registers.count - 1; i >= 0; i--) {
-        const struct gpusim_registers *r = &s->registers.item[i];
-        long number = 0;
-        if (r->count < 0) {
-            if (!gpusim_same_word(r->prefix, name))
-                continue;
-        } else {
-            if (r->prefix.length != digits || digits == name.length ||
-                memcmp(r->prefix.at, name.at, (size_t)digits) != 0)
-                continue;
-            number = strtol(name.at + digits, NULL, 10);
-            if (number >= r->count)
-                continue;
-        }
-        *width = r->width;
-        *slot = r->first + (uint32_t)number * (r->width == 'd' ? GPUSIM_SLOT64 : GPUSIM_SLOT);
-        return true;
-    }
-    return false;
-}
-
-static void symbol_address(struct gpusim_parser *s, struct operand *o, struct gpusim_word name)
-{
-    o->symbol = gpusim_find_symbol(s, name);
-    if (!o->symbol)
-        gpusim_parse_fail(s, "unknown name %.*s", name.length, name.at);
-    o->value = o->symbol->address;
-}
-
-static void vector_operand(struct gpusim_parser *s, struct operand *o)
-{
-    o->form = FORM_VECTOR;
-    do {
-        struct gpusim_word name = gpusim_name(s);
-        uint32_t slot = SPECIAL_TRASH * GPUSIM_SLOT;
-        char width = 0;
-        if (o->count == MAX_VECTOR)
-            gpusim_parse_fail(s, "a vector of more than %d", MAX_VECTOR);
-        if (!gpusim_word_is(name, "_")) {
-            if (name.length && (isdigit((unsigned char)*name.at))) {
-                s->p = name.at;
-                slot = gpusim_constant(s, gpusim_number(s), false);
-                width = 'w';
-            } else if (!find_register(s, name, &slot, &width)) {
-                gpusim_parse_fail(s, "unknown register %.*s", name.length, name.at);
-            }
-        }
-        if (width && o->element_width && width != o->element_width)
-            gpusim_parse_fail(s, "a vector of registers of two widths");
-        if (width)
-            o->element_width = width;
-        o->element[o->count++] = slot;
-    } while (gpusim_accept(s, ','));
-    gpusim_expect(s, '}');
-}
-
-static void memory_operand(struct gpusim_parser *s, struct operand *o)
-{
-    o->form = FORM_MEMORY;
-    gpusim_skip_blanks(s);
-    if (isdigit((unsigned char)*s->p)) {
-        o->value = gpusim_number(s);
-    } else {
-        struct gpusim_word name = gpusim_name(s);
-        if (!find_register(s, name, &o->slot, &o->width)) {
-            symbol_address(s, o, name);
-            if (o->symbol->dynamic) {
-                o->slot = SPECIAL_DYNAMIC_BASE * GPUSIM_SLOT;
-                o->width = 'w';
-            }
-        }
-    }
-    if (gpusim_accept(s, '+'))
-        o->value += gpusim_number(s);
-    else if (*s->p == '-')
-        o->value += gpusim_number(s);
-    gpusim_expect(s, ']');
-}
-
-static void operand(struct gpusim_parser *s, struct operand *o)
-{
-    gpusim_skip_blanks(s);
-    if (gpusim_accept(s, '{')) {
-        vector_operand(s, o);
-        return;
-    }
-    if (gpusim_accept(s, '[')) {
-        memory_operand(s, o);
-        return;
-    }
-    if (gpusim_accept(s, '!'))
-        o->negated = true;
-    if (*s->p == '-' || isdigit((unsigned char)*s->p)) {
-        o->form = FORM_IMMEDIATE;
-        o->value = gpusim_number(s);
-        return;
-    }
-    struct gpusim_word name = gpusim_name(s);
-    if (gpusim_word_is(name, "_")) {
-        o->trash = true;
-        o->slot = SPECIAL_TRASH * GPUSIM_SLOT;
-    } else if (find_register(s, name, &o->slot, &o->width)) {
-        o->form = FORM_REGISTER;
-    } else if (gpusim_word_is(name, "WARP_SZ")) {
-        o->form = FORM_IMMEDIATE;
-        o->value = GPUSIM_LANES;
-    } else {
-        for (size_t i = 0; i < sizeof specials / sizeof *specials; i++)
-            if (gpusim_word_is(name, specials[i].name)) {
-                o->slot = (uint32_t)specials[i].slot * GPUSIM_SLOT;
-                o->width = 'w';
-                return;
-            }
-        if (name.length && *name.at == '%')
-            gpusim_parse_fail(s, "gpusim has no register %.*s", name.length, name.at);
-        o->form = FORM_SYMBOL;
-        symbol_address(s, o, name);
-        if (gpusim_accept(s, '+'))
-            o->value += gpusim_number(s);
-    }
-    if (gpusim_accept(s, '|')) {
-        name = gpusim_name(s);
-        char width = 'p';
-        if (gpusim_word_is(name, "_"))
-            o->second = SPECIAL_TRASH * GPUSIM_SLOT;
-        else if (!find_register(s, name, &o->second, &width) || width != 'p')
-            gpusim_parse_fail(s, "%.*s is no predicate", name.length, name.at);
-    }
-}
-
-static void all_operands(struct gpusim_parser *s, struct operands *all)
-{
-    gpusim_skip_blanks(s);
-    if (*s->p != ';')
-        do {
-            if (all->count == (int)(sizeof all->item / sizeof *all->item))
-                gpusim_parse_fail(s, "too many operands");
-            operand(s, &all->item[all->count++]);
-        } while (gpusim_accept(s, ','));
-    gpusim_expect(s, ';');
-}
-
-static const struct operand *nth(struct gpusim_parser *s, const struct operands *all, int n)
-{
-    if (n >= all->count)
-        gpusim_parse_fail(s, "operand %d is missing", n + 1);
-    return &all->item[n];
-}
-
-/* Slot of a source of the given width; immediates and addresses become constants. */
-static uint32_t source(struct gpusim_parser *s, const struct operand *o, char width)
-{
-    switch (o->form) {
-    case FORM_REGISTER:
-        if (o->trash || o->width != width)
-            gpusim_parse_fail(s, "a source register has the wrong width");
-        return o->slot;
-    case FORM_IMMEDIATE:
-        if (width == 'p')
-            return gpusim_constant(s, o->value ? UINT32_MAX : 0, false);
-        return gpusim_constant(s, o->value, width == 'd');
-    case FORM_SYMBOL:
-        if (!o->symbol->dynamic)
-            return gpusim_constant(s, o->value, width == 'd');
-        if (o->value)
-            gpusim_parse_fail(s, "an offset to the dynamic shared array");
-        return (width == 'd' ? SPECIAL_DYNAMIC_BASE64 : SPECIAL_DYNAMIC_BASE) * GPUSIM_SLOT;
-    default:
-        gpusim_parse_fail(s, "a vector or address where a register is expected");
-    }
-}
-
-static uint32_t destination(struct gpusim_parser *s, const struct operand *o, char width)
-{
-    if (o->trash)
-        return SPECIAL_TRASH * GPUSIM_SLOT;
-    if (o->form != FORM_REGISTER || o->width != width)
-        gpusim_parse_fail(s, "the destination register has the wrong width");
-    return o->slot;
-}
-
-/* ---- spelling ---- */
-
-static void read_spelling(struct gpusim_parser *s, struct spelling *sp)
-{
-    gpusim_skip_blanks(s);
-    const char *from = s->p;
-    while (isalnum((unsigned char)*s->p) || (*s->p && strchr("_.:", *s->p)))
-        s->p++;
-    const int length = (int)(s->p - from);
-    if (length == 0 || length >= (int)sizeof sp->whole)
-        gpusim_parse_fail(s, "expected an instruction before \"%.20s\"", from);
-    memcpy(sp->whole, from, (size_t)length);
-    sp->whole[length] = 0;
-    for (const char *p = sp->whole; p;) {
-        const char *dot = strchr(p, '.');
-        const int n = dot ? (int)(dot - p) : (int)strlen(p);
-        if (sp->count == MAX_PARTS || n >= PART_BYTES)
-            gpusim_parse_fail(s, "unknown instruction %s", sp->whole);
-        memcpy(sp->part[sp->count], p, (size_t)n);
-        sp->part[sp->count++][n] = 0;
-        p = dot ? dot + 1 : NULL;
-    }
-    sp->used[0] = true;
-}
-
-/* Takes a modifier away; true if it was there. */
-static bool take(struct spelling *sp, const char *part)
-{
-    for (int i = 1; i < sp->count; i++)
-        if (!sp->used[i] && strcmp(sp->part[i], part) == 0)
-            return sp->used[i] = true;
-    return false;
-}
-
-/* Takes the first of a NULL-ended list that is there; its index, or -1. */
-static int take_one(struct spelling *sp, const char *const *parts)
-{
-    for (int i = 0; parts[i]; i++)
-        if (take(sp, parts[i]))
-            return i;
-    return -1;
-}
-
-static void all_taken(struct gpusim_parser *s, const struct spelling *sp)
-{
-    for (int i = 0; i < sp->count; i++)
-        if (!sp->used[i])
-            gpusim_parse_fail(s, "gpusim does not know .%s of %s", sp->part[i], sp->whole);
-}
-
-static enum gpusim_space take_space(struct spelling *sp)
-{
-    static const char *const names[] = {
-        "global", "shared", "shared::cta", "local", "param", "param::entry", "const", NULL};
-    static const enum gpusim_space spaces[] = {SPACE_GLOBAL, SPACE_SHARED, SPACE_SHARED,
-        SPACE_LOCAL, SPACE_PARAM, SPACE_PARAM, SPACE_CONST};
-    const int at = take_one(sp, names);
-    return at < 0 ? SPACE_GENERIC : spaces[at];
-}
-
-/* Element type of a memory instruction: bytes, and whether loads extend a sign. */
-static void take_type(struct gpusim_parser *s, struct spelling *sp, struct gpusim_inst *inst)
-{
-    static const char *const names[] = {"u8", "s8", "b8", "u16", "s16", "b16", "f16", "u32", "s32",
-        "b32", "f32", "u64", "s64", "b64", "f64", NULL};
-    static const uint8_t bytes[] = {1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8};
-    const int at = take_one(sp, names);
-    if (at < 0)
-        gpusim_parse_fail(s, "%s has no type", sp->whole);
-    inst->size = bytes[at];
-    const bool sign = names[at][0] == 's';
-    inst->type = (uint8_t)(2 * __builtin_ctz(bytes[at]) + sign);
-}
-
-static void take_caching(struct spelling *sp)
-{
-    static const char *const hints[] = {"volatile", "relaxed", "weak", "gpu", "sys", "cta", "ca",
-        "cg", "cs", "lu", "cv", "wb", "wt", "nc", "L1::evict_normal", "L1::evict_first",
-        "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B", NULL};
-    while (take_one(sp, hints) >= 0)
-        ;
-}
 
 static uint8_t class_of_space(enum gpusim_space space)
 {
@@ -334,8 +16,8 @@ static uint8_t class_of_space(enum gpusim_space space)
     return classes[space];
 }
 
-static uint32_t address(
-    struct gpusim_parser *s, const struct operand *o, struct gpusim_inst *inst, int64_t *offset)
+static uint32_t address(struct gpusim_parser *s, const struct gpusim_operand *o,
+    struct gpusim_inst *inst, int64_t *offset)
 {
     if (o->form != FORM_MEMORY)
         gpusim_parse_fail(s, "an address is expected");
@@ -349,8 +31,8 @@ static uint32_t address(
 
 struct decoding {
     struct gpusim_parser *s;
-    struct spelling sp;
-    struct operands all;
+    struct gpusim_spelling sp;
+    struct gpusim_operands all;
     struct gpusim_inst *inst;
 };
 
@@ -361,7 +43,7 @@ static void result(
     d->inst->writes = (uint8_t)writes;
     d->inst->kind = (uint8_t)kind;
     d->inst->class = (uint8_t) class;
-    all_taken(d->s, &d->sp);
+    gpusim_all_taken(d->s, &d->sp);
 }
 
 /* load: data..., address. store: address, data... */
@@ -372,16 +54,16 @@ static void decode_load_store(struct decoding *d)
     const bool load = d->sp.part[0][0] == 'l';
     if (strstr(d->sp.whole, ".volatile") || strstr(d->sp.whole, ".relaxed"))
         inst->how = GPUSIM_ATOMIC_ACCESS;
-    take_caching(&d->sp);
-    inst->space = (uint8_t)take_space(&d->sp);
+    gpusim_take_caching(&d->sp);
+    inst->space = (uint8_t)gpusim_take_space(&d->sp);
     static const char *const vectors[] = {"v2", "v4", NULL};
-    const int vector = take_one(&d->sp, vectors);
+    const int vector = gpusim_take_one(&d->sp, vectors);
     inst->vec = vector < 0 ? 1 : vector == 0 ? 2 : 4;
-    take_type(s, &d->sp, inst);
+    gpusim_take_type(s, &d->sp, inst);
     if (inst->vec * inst->size > 16)
         gpusim_parse_fail(s, "an access of more than 16 bytes");
-    const struct operand *data = nth(s, &d->all, load ? 0 : 1);
-    const struct operand *where = nth(s, &d->all, load ? 1 : 0);
+    const struct gpusim_operand *data = gpusim_operand_nth(s, &d->all, load ? 0 : 1);
+    const struct gpusim_operand *where = gpusim_operand_nth(s, &d->all, load ? 1 : 0);
     uint32_t *to = &inst->r[load ? 0 : 1];
     char width = inst->size == 8 ? 'd' : 'w';
     if (data->form == FORM_VECTOR) {
@@ -393,7 +75,8 @@ static void decode_load_store(struct decoding *d)
     } else {
         if (data->form == FORM_REGISTER && !data->trash)
             width = data->width;
-        to[0] = load ? destination(s, data, width) : source(s, data, width);
+        to[0] = load ? gpusim_operand_destination(s, data, width)
+                     : gpusim_operand_source(s, data, width);
     }
     if (width == 'p' || (inst->size == 8 && width != 'd') || (load && inst->vec == 0))
         gpusim_parse_fail(s, "the registers do not fit the type");
@@ -413,26 +96,27 @@ static void decode_atomic(struct decoding *d)
     static const char *const names[] = {
         "add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec", NULL};
     const bool red = strcmp(d->sp.part[0], "red") == 0;
-    take_caching(&d->sp);
-    inst->space = (uint8_t)take_space(&d->sp);
-    const int at = take_one(&d->sp, names);
+    gpusim_take_caching(&d->sp);
+    inst->space = (uint8_t)gpusim_take_space(&d->sp);
+    const int at = gpusim_take_one(&d->sp, names);
     if (at < 0)
         gpusim_parse_fail(s, "unknown operation of %s", d->sp.whole);
     if (strstr(d->sp.whole, ".f"))
         gpusim_parse_fail(s, "a float atomic: its result depends on the order of threads");
     inst->mode = (uint8_t)at;
-    take_type(s, &d->sp, inst);
+    gpusim_take_type(s, &d->sp, inst);
     if (inst->size < 4)
         gpusim_parse_fail(s, "an atomic of %d bytes", inst->size);
     const char width = inst->size == 8 ? 'd' : 'w';
     const int first = red ? 0 : 1;
     inst->vec = 1;
     inst->wide = width == 'd' ? 2 : 0;
-    inst->r[0] = red ? SPECIAL_TRASH * GPUSIM_SLOT : destination(s, nth(s, &d->all, 0), width);
-    inst->r[1] = address(s, nth(s, &d->all, first), inst, &inst->offset);
-    inst->r[2] = source(s, nth(s, &d->all, first + 1), width);
+    inst->r[0] = red ? SPECIAL_TRASH * GPUSIM_SLOT
+                     : gpusim_operand_destination(s, gpusim_operand_nth(s, &d->all, 0), width);
+    inst->r[1] = address(s, gpusim_operand_nth(s, &d->all, first), inst, &inst->offset);
+    inst->r[2] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, first + 1), width);
     if (at == RMW_CAS)
-        inst->r[3] = source(s, nth(s, &d->all, first + 2), width);
+        inst->r[3] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, first + 2), width);
     result(d, at == RMW_CAS ? 3 : 2, 1, KIND_ATOMIC, GPUSIM_ATOMIC);
 }
 
@@ -440,12 +124,12 @@ static void decode_branch(struct decoding *d)
 {
     struct gpusim_parser *s = d->s;
     const bool table = strcmp(d->sp.part[0], "brx") == 0;
-    take(&d->sp, "uni");
+    gpusim_take(&d->sp, "uni");
     if (table) {
-        take(&d->sp, "idx");
-        struct operand index = {0};
-        operand(s, &index);
-        d->inst->r[0] = source(s, &index, 'w');
+        gpusim_take(&d->sp, "idx");
+        struct gpusim_operand index = {0};
+        gpusim_parse_operand(s, &index);
+        d->inst->r[0] = gpusim_operand_source(s, &index, 'w');
         gpusim_expect(s, ',');
     }
     struct gpusim_fix *fix = GPUSIM_APPEND(s->fixes);
@@ -463,32 +147,36 @@ static void decode_barrier(struct decoding *d)
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
     const uint32_t zero = gpusim_constant(s, 0, false);
-    take(&d->sp, "cta");
-    const bool aligned = take(&d->sp, "aligned") || strcmp(d->sp.part[0], "bar") == 0;
-    if (take(&d->sp, "warp")) {
-        take(&d->sp, "sync");
-        inst->r[0] = source(s, nth(s, &d->all, 0), 'w');
+    gpusim_take(&d->sp, "cta");
+    const bool aligned = gpusim_take(&d->sp, "aligned") || strcmp(d->sp.part[0], "bar") == 0;
+    if (gpusim_take(&d->sp, "warp")) {
+        gpusim_take(&d->sp, "sync");
+        inst->r[0] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 0), 'w');
         result(d, 1, 0, KIND_WARP_BARRIER, GPUSIM_BARRIER);
         return;
     }
     if (!aligned)
         gpusim_parse_fail(s, "a barrier that lanes of a warp may meet one by one");
-    if (take(&d->sp, "sync")) {
-        inst->r[0] = source(s, nth(s, &d->all, 0), 'w');
-        inst->r[1] = d->all.count > 1 ? source(s, nth(s, &d->all, 1), 'w') : zero;
+    if (gpusim_take(&d->sp, "sync")) {
+        inst->r[0] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 0), 'w');
+        inst->r[1] = d->all.count > 1
+                         ? gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 1), 'w')
+                         : zero;
         result(d, 2, 0, KIND_BARRIER, GPUSIM_BARRIER);
         return;
     }
     static const char *const operations[] = {"popc", "and", "or", NULL};
-    if (!take(&d->sp, "red") || (inst->mode = (uint8_t)take_one(&d->sp, operations)) > 2)
+    if (!gpusim_take(&d->sp, "red") ||
+        (inst->mode = (uint8_t)gpusim_take_one(&d->sp, operations)) > 2)
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     const char width = inst->mode == 0 ? 'w' : 'p';
-    take(&d->sp, inst->mode == 0 ? "u32" : "pred");
-    const struct operand *last = nth(s, &d->all, d->all.count - 1);
-    inst->r[0] = destination(s, nth(s, &d->all, 0), width);
-    inst->r[1] = source(s, nth(s, &d->all, 1), 'w');
-    inst->r[2] = d->all.count > 3 ? source(s, nth(s, &d->all, 2), 'w') : zero;
-    inst->r[3] = source(s, last, 'p');
+    gpusim_take(&d->sp, inst->mode == 0 ? "u32" : "pred");
+    const struct gpusim_operand *last = gpusim_operand_nth(s, &d->all, d->all.count - 1);
+    inst->r[0] = gpusim_operand_destination(s, gpusim_operand_nth(s, &d->all, 0), width);
+    inst->r[1] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 1), 'w');
+    inst->r[2] =
+        d->all.count > 3 ? gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 2), 'w') : zero;
+    inst->r[3] = gpusim_operand_source(s, last, 'p');
     inst->operand_not = last->negated;
     result(d, 3, 1, KIND_BARRIER_REDUCE, GPUSIM_BARRIER);
 }
@@ -499,15 +187,15 @@ static void decode_shuffle(struct decoding *d)
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
     static const char *const modes[] = {"idx", "up", "down", "bfly", NULL};
-    const int mode = take_one(&d->sp, modes);
-    if (mode < 0 || !take(&d->sp, "sync") || !take(&d->sp, "b32"))
+    const int mode = gpusim_take_one(&d->sp, modes);
+    if (mode < 0 || !gpusim_take(&d->sp, "sync") || !gpusim_take(&d->sp, "b32"))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     inst->mode = (uint8_t)mode;
-    const struct operand *to = nth(s, &d->all, 0);
-    inst->r[0] = destination(s, to, 'w');
+    const struct gpusim_operand *to = gpusim_operand_nth(s, &d->all, 0);
+    inst->r[0] = gpusim_operand_destination(s, to, 'w');
     inst->r[1] = to->second ? to->second : SPECIAL_TRASH * GPUSIM_SLOT;
     for (int i = 1; i <= 4; i++)
-        inst->r[i + 1] = source(s, nth(s, &d->all, i), 'w');
+        inst->r[i + 1] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, i), 'w');
     result(d, 4, 2, KIND_SHUFFLE, GPUSIM_WARP);
 }
 
@@ -517,14 +205,16 @@ static void decode_vote(struct decoding *d)
 {
     struct gpusim_parser *s = d->s;
     static const char *const modes[] = {"ballot", "any", "all", "uni", NULL};
-    const int mode = take_one(&d->sp, modes);
-    if (mode < 0 || !take(&d->sp, "sync") || !take(&d->sp, mode == VOTE_BALLOT ? "b32" : "pred"))
+    const int mode = gpusim_take_one(&d->sp, modes);
+    if (mode < 0 || !gpusim_take(&d->sp, "sync") ||
+        !gpusim_take(&d->sp, mode == VOTE_BALLOT ? "b32" : "pred"))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     d->inst->mode = (uint8_t)mode;
-    d->inst->r[0] = destination(s, nth(s, &d->all, 0), mode == VOTE_BALLOT ? 'w' : 'p');
-    d->inst->r[1] = source(s, nth(s, &d->all, 1), 'p');
+    d->inst->r[0] = gpusim_operand_destination(
+        s, gpusim_operand_nth(s, &d->all, 0), mode == VOTE_BALLOT ? 'w' : 'p');
+    d->inst->r[1] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 1), 'p');
     d->inst->operand_not = d->all.item[1].negated;
-    d->inst->r[2] = source(s, nth(s, &d->all, 2), 'w');
+    d->inst->r[2] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 2), 'w');
     result(d, 2, 1, KIND_VOTE, GPUSIM_WARP);
 }
 
@@ -532,17 +222,17 @@ static void decode_match(struct decoding *d)
 {
     struct gpusim_parser *s = d->s;
     static const char *const modes[] = {"any", "all", NULL};
-    const int mode = take_one(&d->sp, modes);
-    const bool wide = take(&d->sp, "b64");
-    if (mode < 0 || !take(&d->sp, "sync") || (!wide && !take(&d->sp, "b32")))
+    const int mode = gpusim_take_one(&d->sp, modes);
+    const bool wide = gpusim_take(&d->sp, "b64");
+    if (mode < 0 || !gpusim_take(&d->sp, "sync") || (!wide && !gpusim_take(&d->sp, "b32")))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     d->inst->mode = (uint8_t)mode;
     d->inst->wide = wide ? 2 : 0;
-    const struct operand *to = nth(s, &d->all, 0);
-    d->inst->r[0] = destination(s, to, 'w');
+    const struct gpusim_operand *to = gpusim_operand_nth(s, &d->all, 0);
+    d->inst->r[0] = gpusim_operand_destination(s, to, 'w');
     d->inst->r[1] = to->second ? to->second : SPECIAL_TRASH * GPUSIM_SLOT;
-    d->inst->r[2] = source(s, nth(s, &d->all, 1), wide ? 'd' : 'w');
-    d->inst->r[3] = source(s, nth(s, &d->all, 2), 'w');
+    d->inst->r[2] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 1), wide ? 'd' : 'w');
+    d->inst->r[3] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 2), 'w');
     result(d, 2, 2, KIND_MATCH, GPUSIM_WARP);
 }
 
@@ -551,15 +241,15 @@ static void decode_redux(struct decoding *d)
     struct gpusim_parser *s = d->s;
     static const char *const operations[] = {"add", "min", "max", "and", "or", "xor", NULL};
     static const char *const types[] = {"u32", "s32", "b32", NULL};
-    const int at = take_one(&d->sp, operations);
-    const int type = take_one(&d->sp, types);
-    if (at < 0 || type < 0 || !take(&d->sp, "sync"))
+    const int at = gpusim_take_one(&d->sp, operations);
+    const int type = gpusim_take_one(&d->sp, types);
+    if (at < 0 || type < 0 || !gpusim_take(&d->sp, "sync"))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     d->inst->mode = (uint8_t)at;
     d->inst->type = type == 1 ? TYPE_S32 : TYPE_U32;
-    d->inst->r[0] = destination(s, nth(s, &d->all, 0), 'w');
-    d->inst->r[1] = source(s, nth(s, &d->all, 1), 'w');
-    d->inst->r[2] = source(s, nth(s, &d->all, 2), 'w');
+    d->inst->r[0] = gpusim_operand_destination(s, gpusim_operand_nth(s, &d->all, 0), 'w');
+    d->inst->r[1] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 1), 'w');
+    d->inst->r[2] = gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 2), 'w');
     result(d, 2, 1, KIND_REDUX, GPUSIM_WARP);
 }
 
@@ -569,19 +259,20 @@ static void decode_ldmatrix(struct decoding *d)
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
     static const char *const counts[] = {"x1", "x2", "x4", NULL};
-    const int count = take_one(&d->sp, counts);
-    if (count < 0 || !take(&d->sp, "sync") || !take(&d->sp, "aligned") || !take(&d->sp, "m8n8") ||
-        !take(&d->sp, "b16") || take_space(&d->sp) != SPACE_SHARED)
+    const int count = gpusim_take_one(&d->sp, counts);
+    if (count < 0 || !gpusim_take(&d->sp, "sync") || !gpusim_take(&d->sp, "aligned") ||
+        !gpusim_take(&d->sp, "m8n8") || !gpusim_take(&d->sp, "b16") ||
+        gpusim_take_space(&d->sp) != SPACE_SHARED)
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
-    inst->mode = take(&d->sp, "trans");
+    inst->mode = gpusim_take(&d->sp, "trans");
     inst->vec = (uint8_t)(1 << count);
     inst->size = 16;
     inst->space = SPACE_SHARED;
-    const struct operand *to = nth(s, &d->all, 0);
+    const struct gpusim_operand *to = gpusim_operand_nth(s, &d->all, 0);
     if (to->form != FORM_VECTOR || to->count != inst->vec || to->element_width != 'w')
         gpusim_parse_fail(s, "the registers do not fit the matrices");
     memcpy(inst->r, to->element, sizeof *inst->r * inst->vec);
-    inst->r[inst->vec] = address(s, nth(s, &d->all, 1), inst, &inst->offset);
+    inst->r[inst->vec] = address(s, gpusim_operand_nth(s, &d->all, 1), inst, &inst->offset);
     result(d, 1, inst->vec, KIND_LDMATRIX, GPUSIM_LDMATRIX);
 }
 
@@ -592,7 +283,7 @@ static void decode_mma(struct decoding *d)
     struct gpusim_inst *inst = d->inst;
     static const char *const shapes[] = {"m8n8k16", "m16n8k16", "m16n8k32", NULL};
     static const int8_t registers[][4] = {{2, 1, 1, 2}, {4, 2, 1, 4}, {4, 4, 2, 4}};
-    const int shape = take_one(&d->sp, shapes);
+    const int shape = gpusim_take_one(&d->sp, shapes);
     if (shape < 0 || strcmp(strstr(d->sp.whole, shapes[shape]) + strlen(shapes[shape]),
                          ".row.col.s32.s8.s8.s32") != 0)
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
@@ -601,10 +292,10 @@ static void decode_mma(struct decoding *d)
     inst->mode = (uint8_t)shape;
     int at = 0;
     for (int n = 0; n < 4; n++) {
-        const struct operand *o = nth(s, &d->all, n);
+        const struct gpusim_operand *o = gpusim_operand_nth(s, &d->all, n);
         const int count = registers[shape][n];
         if (o->form == FORM_REGISTER && count == 1) {
-            inst->r[at++] = source(s, o, 'w');
+            inst->r[at++] = gpusim_operand_source(s, o, 'w');
             continue;
         }
         if (o->form != FORM_VECTOR || o->count != count || o->element_width != 'w')
@@ -620,22 +311,22 @@ static void decode_cp_async(struct decoding *d)
 {
     struct gpusim_parser *s = d->s;
     struct gpusim_inst *inst = d->inst;
-    if (!take(&d->sp, "async"))
+    if (!gpusim_take(&d->sp, "async"))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
-    if (take(&d->sp, "commit_group")) {
+    if (gpusim_take(&d->sp, "commit_group")) {
         result(d, 0, 0, KIND_CP_COMMIT, GPUSIM_CP_ASYNC);
         return;
     }
-    const bool all = take(&d->sp, "wait_all");
-    if (all || take(&d->sp, "wait_group")) {
-        inst->offset = all ? -1 : (int64_t)nth(s, &d->all, 0)->value;
+    const bool all = gpusim_take(&d->sp, "wait_all");
+    if (all || gpusim_take(&d->sp, "wait_group")) {
+        inst->offset = all ? -1 : (int64_t)gpusim_operand_nth(s, &d->all, 0)->value;
         result(d, 0, 0, KIND_CP_WAIT, GPUSIM_CP_ASYNC);
         return;
     }
-    take_caching(&d->sp);
-    const bool shared = take(&d->sp, "shared") || take(&d->sp, "shared::cta");
-    const struct operand *size = nth(s, &d->all, 2);
-    if (!shared || !take(&d->sp, "global") || size->form != FORM_IMMEDIATE ||
+    gpusim_take_caching(&d->sp);
+    const bool shared = gpusim_take(&d->sp, "shared") || gpusim_take(&d->sp, "shared::cta");
+    const struct gpusim_operand *size = gpusim_operand_nth(s, &d->all, 2);
+    if (!shared || !gpusim_take(&d->sp, "global") || size->form != FORM_IMMEDIATE ||
         (size->value != 4 && size->value != 8 && size->value != 16))
         gpusim_parse_fail(s, "gpusim does not know %s", d->sp.whole);
     if (strstr(d->sp.whole, ".cg") && size->value != 16)
@@ -643,27 +334,27 @@ static void decode_cp_async(struct decoding *d)
     inst->size = (uint8_t)size->value;
     inst->vec = 1;
     inst->space = SPACE_SHARED;
-    inst->r[0] = address(s, nth(s, &d->all, 0), inst, &inst->offset);
+    inst->r[0] = address(s, gpusim_operand_nth(s, &d->all, 0), inst, &inst->offset);
     const uint8_t wide = inst->wide;
-    inst->r[1] = address(s, nth(s, &d->all, 1), inst, &inst->offset2);
+    inst->r[1] = address(s, gpusim_operand_nth(s, &d->all, 1), inst, &inst->offset2);
     inst->wide = wide;
     if (d->all.item[1].width != 'd')
         gpusim_parse_fail(s, "the source address must have 64 bits");
-    inst->r[2] = d->all.count > 3 ? source(s, nth(s, &d->all, 3), 'w')
+    inst->r[2] = d->all.count > 3 ? gpusim_operand_source(s, gpusim_operand_nth(s, &d->all, 3), 'w')
                                   : gpusim_constant(s, size->value, false);
     result(d, 3, 0, KIND_CP_ASYNC, GPUSIM_CP_ASYNC);
 }
 
 static void decode_simple(struct decoding *d, enum gpusim_kind kind)
 {
-    take_caching(&d->sp);
+    gpusim_take_caching(&d->sp);
     static const char *const orders[] = {
         "sc", "acq_rel", "gl", "proxy", "global", "L1", "L2", NULL};
-    while (take_one(&d->sp, orders) >= 0)
+    while (gpusim_take_one(&d->sp, orders) >= 0)
         ;
     if (kind == KIND_ACTIVE_MASK) {
-        take(&d->sp, "b32");
-        d->inst->r[0] = destination(d->s, nth(d->s, &d->all, 0), 'w');
+        gpusim_take(&d->sp, "b32");
+        d->inst->r[0] = gpusim_operand_destination(d->s, gpusim_operand_nth(d->s, &d->all, 0), 'w');
     }
     result(d, 0, kind == KIND_ACTIVE_MASK, kind, GPUSIM_CONTROL);
 }
@@ -681,7 +372,8 @@ static struct gpusim_inst *append_instruction(struct gpusim_kernel *kernel)
 
 /* cvt may read the low part of a wider register: makes the present instruction one that narrows it
  * and gives a new one that reads the narrow value as operand `slot`. */
-static struct gpusim_inst *narrow_first(struct decoding *d, int slot, const struct operand *wide)
+static struct gpusim_inst *narrow_first(
+    struct decoding *d, int slot, const struct gpusim_operand *wide)
 {
     struct gpusim_parser *s = d->s;
     const struct gpusim_alu_entry *entry = gpusim_alu_find("cvt.u32.u64");
@@ -710,14 +402,14 @@ static void use_entry(struct decoding *d, const char *spelling)
     const char *want = entry->operands;
     int at = 0, slot = 0;
     for (; *want != ':'; want++) {
-        const struct operand *o = nth(s, &d->all, at);
+        const struct gpusim_operand *o = gpusim_operand_nth(s, &d->all, at);
         if (o->form == FORM_VECTOR) { /* unpacking */
             inst->r[slot] = o->element[slot];
             if (++slot == o->count)
                 at++;
             continue;
         }
-        inst->r[slot++] = destination(s, o, *want == 'q' ? 'p' : *want);
+        inst->r[slot++] = gpusim_operand_destination(s, o, *want == 'q' ? 'p' : *want);
         if (*want == 'q')
             inst->r[slot++] = o->second ? o->second : SPECIAL_TRASH * GPUSIM_SLOT;
         at++;
@@ -725,7 +417,7 @@ static void use_entry(struct decoding *d, const char *spelling)
     inst->writes = (uint8_t)slot;
     int element = 0;
     for (want++; *want; want++) {
-        const struct operand *o = nth(s, &d->all, at);
+        const struct gpusim_operand *o = gpusim_operand_nth(s, &d->all, at);
         if (o->form == FORM_VECTOR) { /* packing */
             inst->r[slot++] = o->element[element++];
             at += element == o->count;
@@ -737,7 +429,7 @@ static void use_entry(struct decoding *d, const char *spelling)
             inst = narrow_first(d, slot, o);
             slot++;
         } else {
-            inst->r[slot++] = source(s, o, *want == 'x' ? 'w' : *want);
+            inst->r[slot++] = gpusim_operand_source(s, o, *want == 'x' ? 'w' : *want);
         }
         at++;
     }
@@ -754,7 +446,7 @@ static void use_entry(struct decoding *d, const char *spelling)
 static void decode_setp(struct decoding *d)
 {
     static const char *const steps[] = {"and", "or", "xor", NULL};
-    const int step = take_one(&d->sp, steps);
+    const int step = gpusim_take_one(&d->sp, steps);
     if (step < 0) {
         use_entry(d, d->sp.whole);
         return;
@@ -765,22 +457,23 @@ static void decode_setp(struct decoding *d)
             size_t n = strlen(spelling);
             snprintf(spelling + n, sizeof spelling - n, "%s%s", i ? "." : "", d->sp.part[i]);
         }
-    const struct operand last = *nth(d->s, &d->all, 3);
+    const struct gpusim_operand last = *gpusim_operand_nth(d->s, &d->all, 3);
     d->all.count = 3;
     use_entry(d, spelling);
     d->inst->mode = (uint8_t)(step + 1);
-    d->inst->r[4] = source(d->s, &last, 'p');
+    d->inst->r[4] = gpusim_operand_source(d->s, &last, 'p');
     d->inst->operand_not = last.negated;
     d->inst->reads = 3;
 }
 
 static void decode_mov(struct decoding *d)
 {
-    const struct operand *to = nth(d->s, &d->all, 0), *from = nth(d->s, &d->all, 1);
+    const struct gpusim_operand *to = gpusim_operand_nth(d->s, &d->all, 0),
+                                *from = gpusim_operand_nth(d->s, &d->all, 1);
     const bool wide = strstr(d->sp.whole, "64") != NULL;
-    const struct operand *vector = to->form == FORM_VECTOR     ? to
-                                   : from->form == FORM_VECTOR ? from
-                                                               : NULL;
+    const struct gpusim_operand *vector = to->form == FORM_VECTOR     ? to
+                                          : from->form == FORM_VECTOR ? from
+                                                                      : NULL;
     if (vector && (vector->count != 2 || vector->element_width != 'w'))
         gpusim_parse_fail(d->s, "gpusim packs and unpacks halves only");
     if (to->form == FORM_VECTOR)
@@ -794,9 +487,9 @@ static void decode_mov(struct decoding *d)
 static void decode_cvta(struct decoding *d)
 {
     struct gpusim_parser *s = d->s;
-    const bool to = take(&d->sp, "to");
-    const enum gpusim_space space = take_space(&d->sp);
-    if (!take(&d->sp, "u64"))
+    const bool to = gpusim_take(&d->sp, "to");
+    const enum gpusim_space space = gpusim_take_space(&d->sp);
+    if (!gpusim_take(&d->sp, "u64"))
         gpusim_parse_fail(s, "gpusim has 64-bit addresses only");
     uint64_t window = 0;
     if (space == SPACE_SHARED)
@@ -807,10 +500,10 @@ static void decode_cvta(struct decoding *d)
         window = GPUSIM_PARAM_WINDOW;
     if (d->all.count != 2)
         gpusim_parse_fail(s, "two operands are expected");
-    d->all.item[2] = (struct operand){.form = FORM_IMMEDIATE, .value = window};
+    d->all.item[2] = (struct gpusim_operand){.form = FORM_IMMEDIATE, .value = window};
     d->all.count = 3;
     use_entry(d, to ? "cvta.to" : "cvta");
-    all_taken(s, &d->sp);
+    gpusim_all_taken(s, &d->sp);
 }
 
 static void decode(struct decoding *d)
@@ -849,10 +542,10 @@ void gpusim_parse_instruction(struct gpusim_parser *s)
         inst->guard_not = gpusim_accept(s, '!');
         struct gpusim_word name = gpusim_name(s);
         char width;
-        if (!find_register(s, name, &inst->guard, &width) || width != 'p')
+        if (!gpusim_find_register(s, name, &inst->guard, &width) || width != 'p')
             gpusim_parse_fail(s, "%.*s is no predicate", name.length, name.at);
     }
-    read_spelling(s, &d.sp);
+    gpusim_read_spelling(s, &d.sp);
     inst->line = s->line;
     if (strcmp(d.sp.part[0], "bra") == 0 || strcmp(d.sp.part[0], "brx") == 0) {
         decode_branch(&d);
@@ -860,6 +553,6 @@ void gpusim_parse_instruction(struct gpusim_parser *s)
     }
     if (strcmp(d.sp.part[0], "call") == 0)
         gpusim_parse_fail(s, "a call; device functions must be inlined");
-    all_operands(s, &d.all);
+    gpusim_all_operands(s, &d.all);
     decode(&d);
 }
