@@ -108,9 +108,10 @@ struct oct_options {
     const char *dataset; /* "auto", "cifar10", "cifar100", "idx", "synthetic" */
     int synthetic_images, synthetic_size, synthetic_classes; /* 2048, 0: the model's, 10 */
     int workers;                                             /* data threads; 1 */
-    int augment;      /* 1: crop with padding, and flip where it makes sense */
-    int crop_padding; /* 4 */
-    double hflip;     /* probability; < 0: 0.5 for colour images, 0 for grey */
+    int augment;                   /* 1: crop with padding, and flip where it makes sense */
+    int crop_padding;              /* 4 */
+    const char *crop_padding_mode; /* "constant": black, "reflect": mirrored at the border pixel */
+    double hflip;                  /* probability; < 0: 0.5 for colour images, 0 for grey */
 
     /* network and arithmetic */
     const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */
@@ -229,6 +230,11 @@ OCT_API enum oct_status oct_trainer_run(oct_trainer *trainer, struct oct_result 
 
 /* One optimiser step on the next batch of the training set. Writes no files. */
 OCT_API enum oct_status oct_trainer_step(oct_trainer *trainer, struct oct_step_result *result);
+
+/* How slow the unit under the int8 products is at this moment: the time of a probe of some 50
+ * microseconds on every compute thread, the slowest thread's, over that of an undisturbed unit.
+ * Timings taken while it is above 1 mean little. 0: this device's unit has no slow periods. */
+OCT_API double oct_trainer_unit_slowdown(oct_trainer *trainer);
 
 /* Evaluates on the validation set, in the trainer's precision. */
 OCT_API enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_eval_result *result);

@@ -423,6 +423,9 @@ struct oct_backend {
     enum oct_status (*copy)(oct_backend *, void *to, const void *from, size_t bytes);
     enum oct_status (*clear)(oct_backend *, void *device, size_t bytes);
     enum oct_status (*sync)(oct_backend *);
+    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
+     * time of an undisturbed unit: above 1, timings taken now mean little. 0: nothing to probe. */
+    double (*slowdown)(oct_backend *);
 
     /* products; *_check says at plan time, with the reason, whether the backend can do it and how
      * much workspace it needs (pointers in args are not read) */

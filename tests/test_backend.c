@@ -33,6 +33,19 @@ Test(backend, every_entry_is_there)
     oct_backend_close(backend);
 }
 
+/* Only the AMX unit has slow periods; its probe runs on every thread at once and comes back. */
+Test(backend, probes_the_unit_that_has_slow_periods)
+{
+    for (int threads = 1; threads <= 3; threads++) {
+        oct_backend *backend = open_cpu("c", threads);
+        cr_expect_eq(backend->slowdown(backend), 0);
+        oct_backend_close(backend);
+        backend = open_cpu("amx-emulated", threads);
+        cr_expect_gt(backend->slowdown(backend), 1, "software tiles as fast as the unit");
+        oct_backend_close(backend);
+    }
+}
+
 Test(backend, refuses_what_it_lacks)
 {
     static const char *const devices[] = {"none", "", NULL, "CPU"};

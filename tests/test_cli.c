@@ -390,6 +390,12 @@ Test(cli, signals_stop_gently_once)
     fake.raise_signal = SIGTERM;
     cr_expect_eq(octet("train DIR --epochs 9"), 143);
     cr_expect_eq(fake.stop_count, 2);
+    fake.raise_signal = SIGHUP;
+    cr_expect_eq(octet("train DIR --epochs 9"), 129);
+    expect_in(out_text, "Stopped by SIGHUP");
+    signal(SIGHUP, SIG_IGN); /* as nohup does */
+    cr_expect_eq(octet("train DIR --epochs 9"), OCT_EXIT_OK);
+    cr_expect_eq(fake.stop_count, 3);
     sigaction(SIGINT, NULL, &action);
     cr_expect_eq(action.sa_handler, SIG_DFL, "a run that ended still catches SIGINT");
 }
@@ -549,6 +555,30 @@ Test(cli, bench_interleaves_and_compares_inside_rounds)
     cr_expect_eq(fake.close_count, 3);
 }
 
+Test(cli, bench_leaves_out_rounds_of_a_slow_unit)
+{
+    /* A round is two probes here, before and after its one step; a slow first one ends it. */
+    fake.slow_probes = 3;
+    cr_assert_eq(octet("bench --model resnet20 --batch-size 64 --precision int8 --warmup 0 -r 2 "
+                       "-o csv"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(fake.steps, "aaaaa");
+    expect_in(out_text, "resnet20,int8,dai8,64,450.000,400.000,");
+    cr_expect_null(strstr(err_text, "undisturbed"), "%s", err_text);
+}
+
+Test(cli, bench_says_what_it_could_not_measure)
+{
+    fake.slow_probes = 1000;
+    cr_assert_eq(octet("bench --model resnet20 --batch-size 64 --precision int8 --warmup 0 -r 2 "
+                       "-o csv"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_expect_str_eq(fake.steps, "aaaaaaaa");
+    expect_in(err_text, "octet bench: resnet20: the product unit was undisturbed in 0 of 8 rounds, "
+                        "2 were asked for: not measured");
+    expect_in(out_text, "resnet20,int8,dai8,64,,,,,,,,vnni,2,");
+}
+
 Test(cli, bench_batches_per_model)
 {
     cr_assert_eq(octet("bench --model resnet20,resnet50 -b 128,16 --precision int8 -r 1 -o json"),
@@ -590,7 +620,8 @@ Test(cli, bench_appends_json_lines)
     fclose(file);
     unlink(path);
     expect_in(text, "\"commit\": \"abc\\\"d\"");
-    expect_in(text, "\"model\": \"resnet20\", \"batch\": 8, \"rounds\": 2, \"warmup\": 2");
+    expect_in(text, "\"model\": \"resnet20\", \"batch\": 8, \"rounds\": 2, \"attempted\": 2, "
+                    "\"probed\": true, \"warmup\": 2");
     expect_in(text, "\"vs_fp32\": 4.000");
     cr_expect_eq(strchr(text, '\n')[1], '{');
     cr_expect_eq(octet("bench -r 1 --append /nonexistent/f"), OCT_EXIT_USAGE);

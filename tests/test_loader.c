@@ -256,14 +256,15 @@ Test(loader, crop_and_flip_equal_the_oracle)
         size_t bytes = (size_t)(shape[0] * shape[1] * shape[2]);
         struct oct_dataset *one = make_dataset(1, shape[0], shape[1], shape[2]);
         uint8_t *got = guard_alloc(bytes), *want = guard_alloc(bytes);
-        for (int n = 0; n < (2 * p + 1) * (2 * p + 1) * 2; n++) {
-            struct oracle_crop crop = {
-                shape[0], shape[1], shape[2], p, n / 2 % (2 * p + 1), n / 2 / (2 * p + 1), n % 2};
-            struct oct_augment augment = {crop.top - p, crop.left - p, crop.flip};
+        for (int n = 0; n < (2 * p + 1) * (2 * p + 1) * 4; n++) {
+            struct oracle_crop crop = {shape[0], shape[1], shape[2], p, n / 4 % (2 * p + 1),
+                n / 4 / (2 * p + 1), n % 2, n / 2 % 2};
+            struct oct_augment augment = {crop.top - p, crop.left - p, crop.flip, crop.reflect};
             oracle_augment(&crop, one->images, want);
             oct_augment_apply(augment, one->images, got, shape);
             cr_assert(same_tensor("crop", OCT_U8, got, want, (int64_t)bytes, NULL, 0),
-                "shape %zu down %d right %d flip %d", s, augment.down, augment.right, crop.flip);
+                "shape %zu down %d right %d flip %d reflect %d", s, augment.down, augment.right,
+                crop.flip, crop.reflect);
         }
         cr_assert(guard_intact(got, "crop"));
         guard_free(got);
@@ -280,7 +281,7 @@ static int find_crop(const struct oct_dataset *dataset, int sample, int padding,
     int found = -1;
     for (int n = 0; n < 2 * side * side && found < 0; n++) {
         struct oracle_crop crop = {
-            dataset->h, dataset->w, dataset->c, padding, n / 2 / side, n / 2 % side, n % 2};
+            dataset->h, dataset->w, dataset->c, padding, n / 2 / side, n / 2 % side, n % 2, 0};
         oracle_augment(&crop, dataset->images + (int64_t)sample * bytes, want);
         found = memcmp(want, row, (size_t)bytes) == 0 ? n : -1;
     }

@@ -19,6 +19,17 @@ enum oct_status oct_fail(enum oct_status code, const char *format, ...)
     return code;
 }
 
+enum oct_status oct_fail_unknown(
+    const char *kind, const char *asked, const char *(*name_at)(size_t index))
+{
+    char names[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; name_at(i) && used < sizeof names; i++)
+        used +=
+            (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", name_at(i));
+    return oct_fail(OCT_ARG, "unknown %s '%s': use one of %s", kind, asked, names);
+}
+
 const char *oct_last_error(void)
 {
     return last_error;

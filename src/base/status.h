@@ -13,6 +13,10 @@ extern "C" {
 enum oct_status oct_fail(enum oct_status code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* OCT_ARG: `kind` (e.g. "model") has no `asked`, but the names name_at(0), name_at(1), ... */
+enum oct_status oct_fail_unknown(
+    const char *kind, const char *asked, const char *(*name_at)(size_t index));
+
 #ifdef __cplusplus
 }
 #endif

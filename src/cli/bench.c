@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Rounds run at most, per round that is wanted, to find that many undisturbed ones. */
+enum { ATTEMPTS = 4 };
+
 static int open_contender(const struct oct_bench *bench, const char *precision, const char *scheme,
     struct oct_contender *contender)
 {
@@ -27,7 +30,7 @@ static int open_contender(const struct oct_bench *bench, const char *precision, 
     if (options.synthetic_images == 0)
         options.synthetic_images = 8 * bench->batch;
     /* An epoch has one step at least, so the schedule cannot end before the rounds do. */
-    options.epochs = bench->settings->warmup + 2 * bench->settings->rounds + 1;
+    options.epochs = bench->settings->warmup + (ATTEMPTS + 1) * bench->settings->rounds + 1;
     fprintf(stderr, "octet bench: opening %s, batch %d, %s %s\n", bench->model, bench->batch,
         precision, scheme);
     status = oct_trainer_open(&options, &contender->trainer);
@@ -68,9 +71,17 @@ static void close_all(struct oct_bench *bench)
     }
 }
 
-/* One step of every contender, in turn; with round >= 0 the times are kept. */
-static int step_all(struct oct_bench *bench, int round)
+/* Whether the product unit runs at its full speed, or has no slow periods. */
+static int undisturbed(const struct oct_bench *bench)
 {
+    return oct_trainer_unit_slowdown(bench->contender[0].trainer) <= 1;
+}
+
+/* One step of every contender, in turn. With round >= 0 the times are kept there, and *good tells
+ * whether the unit was undisturbed before and after every step. */
+static int step_all(struct oct_bench *bench, int round, int *good)
+{
+    *good = round >= 0 && undisturbed(bench);
     for (size_t i = 0; i < bench->count; i++) {
         struct oct_contender *contender = &bench->contender[i];
         struct oct_step_result step;
@@ -81,6 +92,7 @@ static int step_all(struct oct_bench *bench, int round)
         if (round >= 0) {
             contender->seconds[round] = step.seconds;
             contender->flagged += step.flagged != 0;
+            *good = *good && undisturbed(bench);
         }
     }
     return OCT_EXIT_OK;
@@ -93,20 +105,17 @@ static const struct oct_column step_columns[] = {{"model", "model", 0},
     {"x int8", "vs_int8", 1}, {"isa", "isa", 0}, {"threads", "threads", 1},
     {"configuration", "config_hash", 0}};
 
-static int add_step_row(
+/* The figures of a contender, or nothing where no round counts. */
+static void add_figures(
     struct oct_table *table, const struct oct_bench *bench, const struct oct_contender *contender)
 {
     static const char *const precisions[] = {"fp32", "bf16", "int8"};
-    const struct oct_run_info *info = oct_trainer_info(contender->trainer);
-    struct oct_sample_summary summary =
-        oct_sample_summarise(contender->seconds, bench->settings->rounds);
+    struct oct_sample_summary summary = oct_sample_summarise(contender->seconds, bench->rounds);
 
-    if (oct_table_row(table) != 0)
-        return OCT_EXIT_FAILURE;
-    oct_table_cell(table, "%s", bench->model);
-    oct_table_cell(table, "%s", contender->precision);
-    oct_table_cell(table, "%s", contender->scheme);
-    oct_table_cell(table, "%d", bench->batch);
+    for (int i = 0; i < 7 && bench->rounds == 0; i++)
+        oct_table_cell(table, "%s", "");
+    if (bench->rounds == 0)
+        return;
     oct_table_cell(table, "%.3f", 1e3 * summary.median);
     oct_table_cell(table, "%.3f", 1e3 * summary.minimum);
     oct_table_cell(table, "%.1f", 100 * summary.spread);
@@ -119,21 +128,44 @@ static int add_step_row(
         else
             oct_table_cell(table, "%s", "");
     }
+}
+
+static int add_step_row(
+    struct oct_table *table, const struct oct_bench *bench, const struct oct_contender *contender)
+{
+    const struct oct_run_info *info = oct_trainer_info(contender->trainer);
+
+    if (oct_table_row(table) != 0)
+        return OCT_EXIT_FAILURE;
+    oct_table_cell(table, "%s", bench->model);
+    oct_table_cell(table, "%s", contender->precision);
+    oct_table_cell(table, "%s", contender->scheme);
+    oct_table_cell(table, "%d", bench->batch);
+    add_figures(table, bench, contender);
     oct_table_cell(table, "%s", info->isa);
     oct_table_cell(table, "%d", info->threads);
     oct_table_cell(table, "%016llx", (unsigned long long)info->config_hash);
     if (contender->flagged > 0)
         fprintf(stderr, "octet bench: %s %s: %d of %d steps met a non-finite value\n", bench->model,
-            contender->precision, contender->flagged, bench->settings->rounds);
+            contender->precision, contender->flagged, bench->attempted);
     return OCT_EXIT_OK;
 }
 
 static int time_steps(struct oct_bench *bench, struct oct_table *table)
 {
-    int code = OCT_EXIT_OK;
+    int code = OCT_EXIT_OK, wanted = bench->settings->rounds, good;
 
-    for (int round = 0; round < bench->settings->rounds && code == OCT_EXIT_OK; round++)
-        code = step_all(bench, round);
+    while (bench->rounds < wanted && bench->attempted < ATTEMPTS * wanted && code == OCT_EXIT_OK) {
+        code = step_all(bench, bench->rounds, &good);
+        bench->rounds += good;
+        bench->attempted++;
+    }
+    if (code == OCT_EXIT_OK && bench->rounds < wanted)
+        fprintf(stderr,
+            "octet bench: %s: the product unit was undisturbed in %d of %d rounds, %d were asked "
+            "for%s\n",
+            bench->model, bench->rounds, bench->attempted, wanted,
+            bench->rounds == 0 ? ": not measured; try again when the machine is quiet" : "");
     for (size_t i = 0; i < bench->count && code == OCT_EXIT_OK; i++)
         code = add_step_row(table, bench, &bench->contender[i]);
     if (code == OCT_EXIT_OK && bench->settings->append != NULL)
@@ -186,12 +218,12 @@ static int bench_model(const struct oct_settings *settings, size_t index, struct
 {
     const struct oct_list *batches = &settings->batch_sizes;
     struct oct_bench bench = {.settings = settings, .model = settings->models.item[index]};
-    int code;
+    int code, good;
 
     bench.batch = atoi(batches->item[batches->count == 1 ? 0 : index]);
     code = open_all(&bench);
     for (int i = 0; i < settings->warmup && code == OCT_EXIT_OK; i++)
-        code = step_all(&bench, -1);
+        code = step_all(&bench, -1, &good);
     if (code == OCT_EXIT_OK)
         code = settings->layers ? time_layers(&bench, table) : time_steps(&bench, table);
     close_all(&bench);

@@ -20,6 +20,8 @@ struct oct_bench {
     int batch;
     struct oct_contender contender[OCT_CONTENDERS_MAX];
     size_t count;
+    int rounds;    /* kept: no probe of the product unit found it slow */
+    int attempted; /* rounds run to get them */
 };
 
 /* Median, minimum, and half the distance between the 10th and 90th percentile over the median. */

@@ -46,15 +46,16 @@ out:
 double oct_bench_ratio(
     const struct oct_bench *bench, const struct oct_contender *a, const struct oct_contender *b)
 {
-    int rounds = bench->settings->rounds;
+    int rounds = bench->rounds;
     double *ratios = malloc((size_t)rounds * sizeof *ratios);
     double median = 0;
 
-    if (ratios == NULL)
-        return 0;
+    if (ratios == NULL || rounds == 0)
+        goto out;
     for (int i = 0; i < rounds; i++)
         ratios[i] = a->seconds[i] > 0 ? b->seconds[i] / a->seconds[i] : 0;
     median = oct_sample_summarise(ratios, rounds).median;
+out:
     free(ratios);
     return median;
 }
@@ -115,8 +116,7 @@ static void write_contender(
     FILE *file, const struct oct_bench *bench, const struct oct_contender *contender)
 {
     static const char *const precisions[] = {"fp32", "bf16", "int8"};
-    struct oct_sample_summary summary =
-        oct_sample_summarise(contender->seconds, bench->settings->rounds);
+    struct oct_sample_summary summary = oct_sample_summarise(contender->seconds, bench->rounds);
 
     fprintf(file,
         "{\"precision\": \"%s\", \"scheme\": \"%s\", \"config_hash\": \"%016llx\", "
@@ -153,9 +153,11 @@ int oct_bench_append(const struct oct_bench *bench)
     fprintf(file, ", \"version\": \"%s\", ", oct_version());
     write_machine(file, oct_trainer_info(bench->contender[0].trainer));
     fprintf(file,
-        ", \"model\": \"%s\", \"batch\": %d, \"rounds\": %d, \"warmup\": %d, "
-        "\"results\": [",
-        bench->model, bench->batch, settings->rounds, settings->warmup);
+        ", \"model\": \"%s\", \"batch\": %d, \"rounds\": %d, \"attempted\": %d, "
+        "\"probed\": %s, \"warmup\": %d, \"results\": [",
+        bench->model, bench->batch, bench->rounds, bench->attempted,
+        oct_trainer_unit_slowdown(bench->contender[0].trainer) > 0 ? "true" : "false",
+        settings->warmup);
     for (size_t i = 0; i < bench->count; i++) {
         if (i > 0)
             fputs(", ", file);

@@ -43,6 +43,8 @@ const struct oct_option oct_option_table[] = {
         "random crop with padding, and flip where it makes sense"},
     {"crop-padding", 0, {0}, DATA, OCT_KIND_INT, AT(run.crop_padding), NULL, 0, 64, FITS,
         "pixels of padding before the crop"},
+    {"crop-padding-mode", 0, {0}, DATA, OCT_KIND_CHOICE, AT(run.crop_padding_mode),
+        "constant|reflect", 0, 0, FITS, "what the padding holds: black, or the image mirrored"},
     {"hflip", 0, {0}, DATA, OCT_KIND_REAL, AT(run.hflip), NULL, -1, 1, FITS,
         "probability of a horizontal flip; -1: 0.5 for colour images, 0 for grey"},
 

@@ -7,6 +7,11 @@
 static oct_trainer *volatile caught_trainer;
 static volatile sig_atomic_t caught_signal;
 
+static const struct {
+    int number;
+    const char *name;
+} caught_signals[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}};
+
 static void on_signal(int number)
 {
     oct_trainer *trainer = caught_trainer;
@@ -24,8 +29,21 @@ static void set_action(void (*handler)(int))
     action.sa_handler = handler;
     sigemptyset(&action.sa_mask);
     action.sa_flags = (int)SA_RESETHAND | SA_RESTART; /* the second time: default action */
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < sizeof caught_signals / sizeof *caught_signals; i++) {
+        struct sigaction present;
+
+        sigaction(caught_signals[i].number, NULL, &present);
+        if (present.sa_handler != SIG_IGN) /* nohup, and shells for background jobs */
+            sigaction(caught_signals[i].number, &action, NULL);
+    }
+}
+
+static const char *signal_name(int number)
+{
+    for (size_t i = 0; i < sizeof caught_signals / sizeof *caught_signals; i++)
+        if (caught_signals[i].number == number)
+            return caught_signals[i].name;
+    return "a signal";
 }
 
 void oct_session_catch(oct_trainer *trainer)
@@ -67,8 +85,7 @@ int oct_session_run(unsigned command, const struct oct_options *options, FILE *o
     if (status != OCT_OK && status != OCT_INTERRUPTED)
         return oct_library_error(command, status);
     if (number != 0 && (status == OCT_INTERRUPTED || result->interrupted)) {
-        fprintf(out, "Stopped by %s after the running step%s\n",
-            number == SIGINT ? "SIGINT" : "SIGTERM",
+        fprintf(out, "Stopped by %s after the running step%s\n", signal_name(number),
             options->output_dir != NULL ? "; --resume auto goes on" : "; nothing was saved");
         return 128 + number;
     }

@@ -5,8 +5,8 @@
 #include "options.h"
 #include "progress.h"
 
-/* From here on the first SIGINT or SIGTERM asks `trainer` to stop after its step and to save; the
- * second acts as if it had never been caught. */
+/* From here on the first SIGINT, SIGTERM or SIGHUP asks `trainer` to stop after its step and to
+ * save; the second acts as if it had never been caught. */
 void oct_session_catch(oct_trainer *trainer);
 
 /* Restores the default actions; returns the signal that came since oct_session_catch, or 0. */

@@ -2,12 +2,14 @@
  * Device memory is host memory, and every op has finished when it returns. */
 #include "cpu/cpu.h"
 #include "cpu/dnnl.h"
+#include "cpu/tile.h"
 #include "cpu/vec_norm.h"
 #include "cpu/vec_ops.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 
@@ -52,6 +54,46 @@ static enum oct_status cpu_sync(oct_backend *backend)
     return OCT_OK;
 }
 
+struct regime_probe {
+    const struct oct_tile_kernels *tile;
+    int threads;
+    int arrived; /* atomic */
+    double worst[64];
+};
+
+/* Every thread waits for all others, so that each runs one item and all run at once. */
+static void probe_regime(void *probe_, int64_t item, int thread)
+{
+    enum { WARM_UP = 1000, ROUNDS = 1500 }; /* about 30 and 50 microseconds */
+    struct regime_probe *probe = probe_;
+    struct timespec begin, end;
+    (void)thread;
+    __atomic_fetch_add(&probe->arrived, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&probe->arrived, __ATOMIC_ACQUIRE) < probe->threads)
+        sched_yield();
+    probe->tile->regime(WARM_UP);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    int64_t units = probe->tile->regime(ROUNDS);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double ns = 1e9 * (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec);
+    probe->worst[item] = ns / (double)units / probe->tile->regime_ns;
+}
+
+static double cpu_slowdown(oct_backend *backend)
+{
+    struct oct_cpu *cpu = oct_cpu_of(backend);
+    struct regime_probe probe = {.tile = cpu->tile, .threads = oct_pool_threads(cpu->pool)};
+    double worst = 0;
+    if (!cpu->tile->regime)
+        return 0;
+    if (probe.threads > (int)(sizeof probe.worst / sizeof probe.worst[0]))
+        probe.threads = (int)(sizeof probe.worst / sizeof probe.worst[0]);
+    oct_pool_run(cpu->pool, probe.threads, probe_regime, &probe);
+    for (int i = 0; i < probe.threads; i++)
+        worst = probe.worst[i] > worst ? probe.worst[i] : worst;
+    return worst;
+}
+
 /* Processors this process may use. */
 static int processors(void)
 {
@@ -88,6 +130,7 @@ static void install(oct_backend *table)
     table->copy = cpu_upload;
     table->clear = cpu_clear;
     table->sync = cpu_sync;
+    table->slowdown = cpu_slowdown;
     oct_cpu_conv_install(table);
     oct_cpu_ops_install(table);
     oct_cpu_norm_install(table);

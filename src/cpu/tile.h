@@ -51,6 +51,11 @@ struct oct_tile_kernels {
     uint8_t max_rows[OCT_TILE_COLUMNS / 16]; /* tallest tile for 16, 32, 48, 64 columns */
     void (*gemm)(const struct oct_tile_gemm *gemm);
     double (*peak)(int64_t rounds); /* products done by a loop without memory accesses, or NULL */
+    /* Slow periods. A unit whose speed drops now and then for reasons outside the program has a
+     * loop that shows it: `regime` runs it and returns its units of work; one unit takes at most
+     * regime_ns while the speed is undisturbed. NULL: the unit has no such periods. */
+    int64_t (*regime)(int64_t rounds);
+    double regime_ns;
 };
 
 extern const struct oct_tile_kernels oct_tile_c, oct_tile_vnni, oct_tile_amx, oct_tile_amx_emulated,

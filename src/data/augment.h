@@ -1,18 +1,20 @@
-/* Training augmentation of one u8 image: crop out of a zero-padded copy, horizontal flip. */
+/* Training augmentation of one u8 image: crop out of a padded copy, horizontal flip. */
 #ifndef OCT_AUGMENT_H
 #define OCT_AUGMENT_H
 
 #include <stdint.h>
 
-/* Output pixel (y, x) is input pixel (y + down, x + right), x mirrored before that if `flip`, or 0
- * outside the image. |down| and |right| are at most the padding. */
+/* Output pixel (y, x) is input pixel (y + down, x + right), x mirrored before that if `flip`.
+ * Outside the image it is 0, or with `reflect` the pixel as far inside of the border pixel as it is
+ * outside. |down| and |right| are at most the padding, which is less than the image's sides. */
 struct oct_augment {
-    int down, right, flip;
+    int down, right, flip, reflect;
 };
 
 struct oct_augment_options {
     uint64_t seed;
     int crop_padding;
+    int crop_reflect;
     double hflip; /* probability */
 };
 

@@ -45,6 +45,7 @@ struct oct_loader_options {
     uint64_t seed;
     int shuffle;      /* training: permutation of (seed, epoch); drops the last short batch */
     int crop_padding; /* 0: none */
+    int crop_reflect; /* the padding mirrors the image at its border pixels; 0: black */
     double hflip;     /* probability */
 };
 

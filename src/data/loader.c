@@ -186,8 +186,10 @@ enum oct_status oct_loader_open(const struct oct_loader_options *options, struct
     loader->options = *options;
     if (options->slots == 0)
         loader->options.slots = 2 * options->workers + 2;
-    loader->augment = (struct oct_augment_options){
-        .seed = options->seed, .crop_padding = options->crop_padding, .hflip = options->hflip};
+    loader->augment = (struct oct_augment_options){.seed = options->seed,
+        .crop_padding = options->crop_padding,
+        .crop_reflect = options->crop_reflect,
+        .hflip = options->hflip};
     loader->batches = (options->shuffle ? count : count + options->batch - 1) / options->batch;
     loader->epoch = -1;
     loader->claimed = loader->next = loader->held = loader->batches; /* nothing to do yet */

@@ -40,16 +40,6 @@ bool oct_option_residual(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
-static enum oct_status list_schemes(const char *asked)
-{
-    char names[256] = "";
-    size_t used = 0;
-    for (size_t i = 0; oct_scheme_name(i) && used < sizeof names; i++)
-        used += (size_t)snprintf(
-            names + used, sizeof names - used, "%s%s", i ? ", " : "", oct_scheme_name(i));
-    return oct_fail(OCT_ARG, "unknown scheme '%s': use one of %s", asked, names);
-}
-
 static enum oct_status find_scheme(
     const struct oct_numerics_request *request, const struct oct_scheme **out)
 {
@@ -57,7 +47,7 @@ static enum oct_status find_scheme(
     bool integer = strcmp(precision, "int8") == 0;
     const struct oct_scheme *scheme = oct_scheme_find(integer ? request->scheme : precision);
     if (integer && (!scheme || !scheme->integer))
-        return list_schemes(request->scheme);
+        return oct_fail_unknown("scheme", request->scheme, oct_scheme_name);
     if (!scheme || scheme->integer != integer)
         return oct_fail(
             OCT_ARG, "unknown precision '%s': use fp32, bf16 or int8", request->precision);

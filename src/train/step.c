@@ -232,6 +232,11 @@ enum oct_status oct_trainer_evaluate(oct_trainer *t, struct oct_eval_result *res
     return OCT_OK;
 }
 
+double oct_trainer_unit_slowdown(oct_trainer *t)
+{
+    return t->backend->slowdown(t->backend);
+}
+
 /* The next epoch begins where the last one ended. */
 static void wrap_epoch(struct oct_trainer *t)
 {

@@ -74,16 +74,21 @@ static enum oct_status open_loaders(struct oct_trainer *t)
 {
     const struct oct_options *o = &t->options;
     double flip = o->hflip >= 0.0 ? o->hflip : t->train->c == 3 ? 0.5 : 0.0;
+    bool reflect = o->crop_padding_mode && strcmp(o->crop_padding_mode, "reflect") == 0;
     struct oct_loader_options train = {.dataset = t->train,
         .batch = o->batch_size,
         .workers = o->workers,
         .seed = o->seed,
         .shuffle = 1,
         .crop_padding = o->augment ? o->crop_padding : 0,
+        .crop_reflect = reflect,
         .hflip = o->augment ? flip : 0.0};
     struct oct_loader_options val = {
         .dataset = t->val, .batch = o->batch_size, .workers = o->workers, .seed = o->seed};
 
+    if (o->crop_padding_mode && !reflect && strcmp(o->crop_padding_mode, "constant") != 0)
+        return oct_fail(
+            OCT_ARG, "crop padding mode '%s': use constant or reflect", o->crop_padding_mode);
     OCT_TRY(oct_loader_open(&train, &t->train_loader));
     OCT_TRY(oct_loader_open(&val, &t->val_loader));
     t->steps_per_epoch = oct_loader_batches(t->train_loader) / o->grad_accum_steps;
@@ -273,10 +278,8 @@ enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer 
     t->at.best_top1 = -1.0;
     model = oct_model_find(t->options.model ? t->options.model : "");
     if (!model)
-        OCT_OUT(oct_fail(OCT_ARG,
-            "unknown model '%s': use one of resnet8, resnet20, resnet32, "
-            "resnet44, resnet56, resnet18, resnet34, resnet50",
-            t->options.model ? t->options.model : ""));
+        OCT_OUT(
+            oct_fail_unknown("model", t->options.model ? t->options.model : "", oct_model_name));
     OCT_OUT(open_numerics(t));
     OCT_OUT(open_backend(t));
     OCT_OUT(open_data(t, model));

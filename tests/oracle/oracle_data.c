@@ -10,10 +10,14 @@ void oracle_augment(const struct oracle_crop *crop, const uint8_t *in, uint8_t *
     uint8_t *padded = calloc((size_t)(h + 2 * p) * (size_t)wide * (size_t)c, 1);
     if (!padded)
         abort();
-    for (int y = 0; y < h; y++) {
-        for (int x = 0; x < w; x++) {
-            for (int k = 0; k < c; k++)
-                padded[((y + p) * wide + x + p) * c + k] = in[(y * w + x) * c + k];
+    for (int y = -p; y < h + p; y++) {
+        for (int x = -p; x < wide - p; x++) {
+            int row = y < 0 ? -y : y, column = x < 0 ? -x : x;
+            row = row > h - 1 ? h - 1 - (row - (h - 1)) : row;
+            column = column > w - 1 ? w - 1 - (column - (w - 1)) : column;
+            int inside = row == y && column == x;
+            for (int k = 0; k < c && (inside || crop->reflect); k++)
+                padded[((y + p) * wide + x + p) * c + k] = in[(row * w + column) * c + k];
         }
     }
     for (int y = 0; y < h; y++) {

@@ -213,6 +213,12 @@ enum oct_status oct_trainer_step(oct_trainer *trainer, struct oct_step_result *r
     return OCT_OK;
 }
 
+double oct_trainer_unit_slowdown(oct_trainer *trainer)
+{
+    (void)trainer;
+    return fake.slow_probes-- > 0 ? 2.5 : 0.9;
+}
+
 enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_eval_result *result)
 {
     (void)trainer;

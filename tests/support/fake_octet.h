@@ -12,6 +12,7 @@ struct fake_octet {
     enum oct_status open_status; /* what oct_trainer_open returns */
     int raise_signal;            /* raised in the middle of oct_trainer_run */
     const char *setting[8][2];   /* what checkpoints say of their runs: key, value; NULL: the end */
+    int slow_probes;             /* so many probes find the product unit slow, later ones do not */
     double data_share;           /* share of the step time spent waiting for images */
 
     /* record */
