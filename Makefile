@@ -59,7 +59,7 @@ CLI_SRC := $(wildcard src/cli/*.c)
 PROTO_SRC := $(wildcard src/train/*.proto)
 PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
 TEST_SRC := $(wildcard tests/test_*.c)
-CUDA_TEST_SRC := $(filter tests/test_cuda_% tests/test_gpusim_%,$(TEST_SRC))
+CUDA_TEST_SRC := $(filter tests/test_cuda_% tests/test_gpusim_% tests/test_sim_%,$(TEST_SRC))
 # fake_octet.c stands in for the library in the test of the program, and nowhere else.
 TEST_COMMON := $(filter-out tests/support/fake_octet.c,$(wildcard tests/oracle/*.c tests/support/*.c))
 

@@ -422,8 +422,7 @@ const char *mirror_device(void)
     return device && *device && strcmp(device, "cpu") != 0 ? device : NULL;
 }
 
-/* Plug-ins lie one folder above the test programs. */
-static void name_plugin_folder(void)
+void mirror_find_plugins(void)
 {
     char path[4096];
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -444,7 +443,7 @@ void mirror_open(oct_backend *table)
     struct oct_backend_options options = {.device = self ? "cpu" : mirror_device()};
     struct mirror *m = calloc(1, sizeof *m);
 
-    name_plugin_folder();
+    mirror_find_plugins();
     if (!m || oct_backend_open(&options, &m->device) != OCT_OK) {
         fprintf(stderr, "OCT_TEST_DEVICE: %s\n", oct_last_error());
         abort();

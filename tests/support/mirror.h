@@ -13,6 +13,9 @@
  * way of copies, which tries the mirror itself. */
 const char *mirror_device(void);
 
+/* Sets OCT_PLUGIN_PATH: plug-ins lie one folder above the test programs. */
+void mirror_find_plugins(void);
+
 /* Opens it (aborts if it cannot) and fills a table whose ctx is the mirror. */
 void mirror_open(oct_backend *table);
 void mirror_close(oct_backend *table);
