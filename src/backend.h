@@ -412,6 +412,11 @@ struct oct_backend {
     enum oct_status (*replay)(oct_backend *, void *recording);
     void (*forget)(oct_backend *, void *recording);
 
+    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
+     * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
+     * unit has no slow periods. */
+    double (*slowdown)(oct_backend *);
+
     void (*close)(oct_backend *); /* by oct_backend_close */
 
     /* memory: 64-byte aligned device memory. `host` may be reused when upload returns; download
@@ -423,9 +428,6 @@ struct oct_backend {
     enum oct_status (*copy)(oct_backend *, void *to, const void *from, size_t bytes);
     enum oct_status (*clear)(oct_backend *, void *device, size_t bytes);
     enum oct_status (*sync)(oct_backend *);
-    /* Time of a short probe of the product unit on every thread, the slowest thread's, over the
-     * time of an undisturbed unit: above 1, timings taken now mean little. 0: nothing to probe. */
-    double (*slowdown)(oct_backend *);
 
     /* products; *_check says at plan time, with the reason, whether the backend can do it and how
      * much workspace it needs (pointers in args are not read) */

@@ -234,7 +234,7 @@ enum oct_status oct_trainer_evaluate(oct_trainer *t, struct oct_eval_result *res
 
 double oct_trainer_unit_slowdown(oct_trainer *t)
 {
-    return t->backend->slowdown(t->backend);
+    return t->backend->slowdown ? t->backend->slowdown(t->backend) : 0;
 }
 
 /* The next epoch begins where the last one ended. */
