@@ -83,3 +83,9 @@ say-cuda:
 endif
 
 -include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/*.d $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/*.d)
+
+# Registers, spills, occupancy and main loops of every kernel against tests/cuda-gates.json; wants
+# machine code of every architecture (the default CUDA_SASS).
+.PHONY: cuda-gates
+cuda-gates: $(BUILD)/liboctet-cuda.so ## judge the machine code of the CUDA kernels
+	$(Q)scripts/cuda-gates $<
