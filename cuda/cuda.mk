@@ -67,6 +67,10 @@ $(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA
 # Each tests/test_sim_NAME.c opens the device sim as the program does.
 $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
 
+.PHONY: has-cuda
+has-cuda:
+	@test -n '$(NVCC)'
+
 ifeq ($(NVCC),)
 PLUGINS :=
 .PHONY: say-cuda

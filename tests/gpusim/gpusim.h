@@ -35,7 +35,8 @@ struct gpusim_options {
     enum gpusim_schedule schedule;
     int quantum;
     uint64_t seed;
-    int count_memory; /* count sectors and wavefronts: costs time */
+    uint64_t max_steps; /* instructions of a warp in a block after which it never ends */
+    int count_memory;   /* count sectors and wavefronts: costs time */
 };
 
 /* The options in force; first read from the environment. */

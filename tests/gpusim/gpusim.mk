@@ -12,3 +12,16 @@ gpusim: $(BUILD)/libgpusim.a ## build/libgpusim.a: a CUDA runtime that interpret
 
 $(BUILD)/libgpusim.a: $(GPUSIM_OBJ) $(STAMP)
 	$(Q)rm -f $@ && ar rcs $@ $(GPUSIM_OBJ)
+
+# Kernels of gpusim's own tests.
+GPUSIM_TEST_CU := $(wildcard tests/gpusim/kernels/*.cu)
+GPUSIM_TEST_OBJ := $(GPUSIM_TEST_CU:%.cu=$(OBJ)/%.cu.o)
+$(OBJ)/tests/gpusim/kernels/%.cu.o: tests/gpusim/kernels/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(OBJ)/tests/test_gpusim_%.o: CFLAGS_ALL += -isystem $(CUDA_ROOT)/include -Itests/gpusim
+$(BUILD)/tests/test_gpusim_%: $(OBJ)/tests/test_gpusim_%.o $(GPUSIM_TEST_OBJ) \
+    $(BUILD)/libgpusim.a $(STAMP)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a -o $@ $(TEST_LIBS) -lm -pthread

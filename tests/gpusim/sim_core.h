@@ -231,6 +231,7 @@ struct gpusim_warp {
     uint32_t barrier_count; /* threads expected by the barrier it waits at; 0: all */
     uint32_t barrier_id;
     uint32_t barrier_true;            /* lanes whose predicate holds, for a barrier that reduces */
+    uint64_t steps;                   /* instructions in this block */
     uint32_t committed[GPUSIM_LANES]; /* cp.async groups closed so far */
     struct gpusim_copy *copies;
     int copy_count, copy_capacity;

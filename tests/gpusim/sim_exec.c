@@ -13,9 +13,6 @@
 #include <xmmintrin.h>
 #endif
 
-/* A warp that executes this many instructions in one launch is taken for one that never ends. */
-#define MAX_STEPS (UINT64_C(1) << 34)
-
 uint32_t gpusim_lanes_true(const void *predicate)
 {
 #if defined(__SSE2__)
@@ -245,8 +242,16 @@ static void end_lanes(struct gpusim_warp *w, uint32_t mask)
     const uint32_t rest = w->active & ~mask;
     if (rest)
         add_pending(w, w->pc + 1, rest, false);
-    if (!next_group(w) && w->live == 0)
+    if (next_group(w))
+        return;
+    if (w->live == 0) {
         w->state = WARP_DONE;
+        return;
+    }
+    /* Those that wait look again who is still there. */
+    for (int i = 0; i < w->pending_count; i++)
+        w->pending[i].waiting = false;
+    next_group(w);
 }
 
 static void branch_table(
@@ -440,9 +445,9 @@ static void run_warp(struct gpusim_block *b, struct gpusim_warp *w, uint64_t bud
             }
         }
         w->pc++;
-        if (done > MAX_STEPS)
-            gpusim_block_fail(b, cudaErrorLaunchTimeout, "no end after %llu instructions",
-                (unsigned long long)done);
+        if (++w->steps > b->options.max_steps)
+            gpusim_block_fail(b, cudaErrorLaunchTimeout, "no end after %llu instructions of a warp",
+                (unsigned long long)w->steps);
     }
 }
 
@@ -577,6 +582,7 @@ static void start_warp(struct gpusim_block *b, struct gpusim_warp *w)
     w->limit = UINT32_MAX;
     w->pending_count = 0;
     w->copy_count = 0;
+    w->steps = 0;
     if (w->written)
         memset(w->written, 0, b->kernel->regs_bytes / GPUSIM_SLOT * sizeof *w->written);
     memset(w->committed, 0, sizeof w->committed);

@@ -193,11 +193,9 @@ static void find_unwritten(struct flow *f, bool *tracked)
 void gpusim_flow_check(struct gpusim_block *b, const struct gpusim_inst *inst, uint32_t mask)
 {
     uint32_t *written = b->current->written;
-    uint32_t defined = UINT32_MAX, asked = mask;
-    if (inst->init_reads >> 31) {
-        asked |= b->current->active;
-        defined = written[register_of(inst->guard)] | ~b->current->active;
-    }
+    uint32_t defined = UINT32_MAX, missing = 0;
+    if (inst->init_reads >> 31)
+        missing = b->current->active & ~written[register_of(inst->guard)];
     for (int k = 0; k < inst->writes + inst->reads; k++) {
         if (!(inst->init_reads >> k & 1))
             continue;
@@ -209,8 +207,10 @@ void gpusim_flow_check(struct gpusim_block *b, const struct gpusim_inst *inst, u
             defined &= lanes;
         }
     }
-    if (!copies(inst) && (asked & ~defined) && (b->options.checks & GPUSIM_CHECK_INIT)) {
-        b->lane_hint = (uint32_t)__builtin_ctz(asked & ~defined);
+    if (!copies(inst))
+        missing |= mask & ~defined;
+    if (missing && (b->options.checks & GPUSIM_CHECK_INIT)) {
+        b->lane_hint = (uint32_t)__builtin_ctz(missing);
         gpusim_block_fail(b, cudaErrorLaunchFailure, "a register is read that nothing has written");
     }
     for (int k = 0; k < inst->writes; k++)

@@ -1,4 +1,4 @@
-/* PTX text: module level, declarations, blocks and labels. */
+/* PTX text: an entry, with its parameters, declarations, blocks and labels. */
 #include "sim_parse.h"
 
 #include <ctype.h>
@@ -182,8 +182,7 @@ static int type_bytes(struct gpusim_word type, char *width)
     return 0;
 }
 
-/* One word of a declaration: ".visible", ".align", ".b32"... Stops before the next dot. */
-static struct gpusim_word directive(struct gpusim_parser *s)
+struct gpusim_word gpusim_directive(struct gpusim_parser *s)
 {
     gpusim_skip_blanks(s);
     const char *from = s->p;
@@ -251,12 +250,11 @@ static void place(struct gpusim_parser *s, struct gpusim_symbol *symbol, struct 
     }
 }
 
-/* .shared, .local, .global or .const with the word already read. */
-static void variables(struct gpusim_parser *s, enum gpusim_space space, bool is_extern)
+void gpusim_variables(struct gpusim_parser *s, enum gpusim_space space, bool is_extern)
 {
     struct declaration d = {.space = space, .is_extern = is_extern};
     for (gpusim_skip_blanks(s); *s->p == '.'; gpusim_skip_blanks(s)) {
-        struct gpusim_word word = directive(s);
+        struct gpusim_word word = gpusim_directive(s);
         char width;
         if (gpusim_word_is(word, ".align"))
             d.align = (uint32_t)gpusim_number(s);
@@ -293,7 +291,7 @@ static void variables(struct gpusim_parser *s, enum gpusim_space space, bool is_
 
 static void registers(struct gpusim_parser *s)
 {
-    struct gpusim_word type = directive(s);
+    struct gpusim_word type = gpusim_directive(s);
     char width;
     if (!type_bytes(type, &width))
         gpusim_parse_fail(s, "registers of type %.*s", type.length, type.at);
@@ -315,7 +313,7 @@ static void registers(struct gpusim_parser *s)
     gpusim_expect(s, ';');
 }
 
-static void skip_line(struct gpusim_parser *s)
+void gpusim_skip_line(struct gpusim_parser *s)
 {
     while (s->p < s->end && *s->p != '\n')
         s->p++;
@@ -345,13 +343,13 @@ static void branch_targets(struct gpusim_parser *s)
 /* What follows a dot inside a body. False: it was no declaration. */
 static void body_directive(struct gpusim_parser *s)
 {
-    struct gpusim_word word = directive(s);
+    struct gpusim_word word = gpusim_directive(s);
     if (gpusim_word_is(word, ".reg"))
         registers(s);
     else if (gpusim_word_is(word, ".shared"))
-        variables(s, SPACE_SHARED, false);
+        gpusim_variables(s, SPACE_SHARED, false);
     else if (gpusim_word_is(word, ".local"))
-        variables(s, SPACE_LOCAL, false);
+        gpusim_variables(s, SPACE_LOCAL, false);
     else if (gpusim_word_is(word, ".branchtargets")) {
         if (s->labels.count == 0)
             gpusim_parse_fail(s, "a branch table without a label");
@@ -361,7 +359,7 @@ static void body_directive(struct gpusim_parser *s)
         branch_targets(s);
     } else if (gpusim_word_is(word, ".loc") || gpusim_word_is(word, ".pragma") ||
                gpusim_word_is(word, ".file"))
-        skip_line(s);
+        gpusim_skip_line(s);
     else
         gpusim_parse_fail(s, "gpusim does not know %.*s", word.length, word.at);
 }
@@ -412,7 +410,7 @@ static void parameters(struct gpusim_parser *s)
     do {
         uint32_t align = 0, bytes = 0;
         for (gpusim_skip_blanks(s); *s->p == '.'; gpusim_skip_blanks(s)) {
-            struct gpusim_word word = directive(s);
+            struct gpusim_word word = gpusim_directive(s);
             char width;
             if (gpusim_word_is(word, ".align")) /* of .ptr: says where it points, not itself */
                 align = (uint32_t)gpusim_number(s);
@@ -448,7 +446,7 @@ static void parameters(struct gpusim_parser *s)
 static void performance_directives(struct gpusim_parser *s)
 {
     for (gpusim_skip_blanks(s); *s->p == '.'; gpusim_skip_blanks(s)) {
-        struct gpusim_word word = directive(s);
+        struct gpusim_word word = gpusim_directive(s);
         int product = 1;
         do
             product *= (int)gpusim_number(s);
@@ -478,7 +476,7 @@ static void resolve(struct gpusim_parser *s)
     }
 }
 
-static void parser_free(struct gpusim_parser *s)
+void gpusim_parser_free(struct gpusim_parser *s)
 {
     free(s->registers.item);
     free(s->wide.item);
@@ -523,7 +521,7 @@ struct gpusim_kernel *gpusim_module_kernel(
         .error_capacity = capacity,
         .next_slot = SPECIAL_COUNT * GPUSIM_SLOT};
     if (!kernel || setjmp(s.fail)) {
-        parser_free(&s);
+        gpusim_parser_free(&s);
         gpusim_kernel_free(kernel);
         return NULL;
     }
@@ -538,7 +536,7 @@ struct gpusim_kernel *gpusim_module_kernel(
     kernel->uses_dynamic_align = module->dynamic_align;
     analyse(&s);
     kernel->executed = calloc((size_t)kernel->count + 1, sizeof *kernel->executed);
-    parser_free(&s);
+    gpusim_parser_free(&s);
     return kernel;
 }
 
@@ -553,127 +551,4 @@ void gpusim_kernel_free(struct gpusim_kernel *kernel)
     free(kernel->tables);
     free(kernel->executed);
     free(kernel);
-}
-
-/* ---- module level ---- */
-
-static void skip_braces(struct gpusim_parser *s)
-{
-    int depth = 0;
-    do {
-        gpusim_skip_blanks(s);
-        if (s->p >= s->end)
-            gpusim_parse_fail(s, "unbalanced braces");
-        depth += *s->p == '{';
-        depth -= *s->p == '}';
-        s->p++;
-    } while (depth > 0);
-}
-
-static void skip_function(struct gpusim_parser *s)
-{
-    while (s->p < s->end && *s->p != '{' && *s->p != ';') {
-        s->line += *s->p == '\n';
-        s->p++;
-    }
-    if (!gpusim_accept(s, ';'))
-        skip_braces(s);
-}
-
-static void module_level(struct gpusim_parser *s)
-{
-    bool is_extern = false;
-    for (gpusim_skip_blanks(s); s->p < s->end && *s->p; gpusim_skip_blanks(s)) {
-        struct gpusim_word word = directive(s);
-        if (gpusim_word_is(word, ".version") || gpusim_word_is(word, ".target") ||
-            gpusim_word_is(word, ".address_size") || gpusim_word_is(word, ".file") ||
-            gpusim_word_is(word, ".pragma")) {
-            skip_line(s);
-        } else if (gpusim_word_is(word, ".extern")) {
-            is_extern = true;
-            continue;
-        } else if (gpusim_word_is(word, ".visible") || gpusim_word_is(word, ".weak")) {
-            continue;
-        } else if (gpusim_word_is(word, ".shared")) {
-            variables(s, SPACE_SHARED, is_extern);
-        } else if (gpusim_word_is(word, ".global")) {
-            variables(s, SPACE_GLOBAL, is_extern);
-        } else if (gpusim_word_is(word, ".const")) {
-            variables(s, SPACE_CONST, is_extern);
-        } else if (gpusim_word_is(word, ".entry")) {
-            struct gpusim_entry *entry = GPUSIM_APPEND(s->module->entries);
-            entry->name = gpusim_name(s);
-            entry->at = s->p;
-            entry->line = s->line;
-            skip_function(s);
-        } else if (gpusim_word_is(word, ".func")) {
-            skip_function(s); /* a call of it is refused where it stands */
-        } else if (gpusim_word_is(word, ".section")) {
-            while (s->p < s->end && *s->p != '{')
-                s->p++;
-            skip_braces(s);
-        } else {
-            gpusim_parse_fail(s, "gpusim does not know %.*s", word.length, word.at);
-        }
-        is_extern = false;
-    }
-}
-
-static bool scan(struct gpusim_module *module)
-{
-    char error[512];
-    struct gpusim_parser s = {.p = module->text,
-        .end = module->text + module->length,
-        .line = 1,
-        .module = module,
-        .error = error,
-        .error_capacity = sizeof error};
-    const bool failed = setjmp(s.fail) != 0;
-    if (failed)
-        gpusim_report("%s", error);
-    else
-        module_level(&s);
-    parser_free(&s);
-    return !failed;
-}
-
-struct gpusim_module *gpusim_module_open(const char *text, size_t length)
-{
-    struct gpusim_module *module = calloc(1, sizeof *module);
-    if (!module || !(module->text = malloc(length + 2))) {
-        free(module);
-        return NULL;
-    }
-    memcpy(module->text, text, length);
-    module->text[length] = module->text[length + 1] = 0;
-    module->length = strlen(module->text);
-    if (scan(module))
-        return module;
-    gpusim_module_close(module);
-    return NULL;
-}
-
-void *gpusim_module_variable(struct gpusim_module *module, const char *name, size_t *size)
-{
-    for (int i = 0; i < module->symbols.count; i++) {
-        const struct gpusim_symbol *symbol = &module->symbols.item[i];
-        if (symbol->space != SPACE_SHARED && gpusim_word_is(symbol->name, name)) {
-            *size = symbol->size;
-            return (void *)(uintptr_t)symbol->address;
-        }
-    }
-    return NULL;
-}
-
-void gpusim_module_close(struct gpusim_module *module)
-{
-    if (!module)
-        return;
-    for (int i = 0; i < module->symbols.count; i++)
-        if (module->symbols.item[i].space != SPACE_SHARED)
-            gpusim_release((void *)(uintptr_t)module->symbols.item[i].address);
-    free(module->entries.item);
-    free(module->symbols.item);
-    free(module->text);
-    free(module);
 }

@@ -93,6 +93,12 @@ bool gpusim_word_is(struct gpusim_word, const char *);
 bool gpusim_same_word(struct gpusim_word, struct gpusim_word);
 const struct gpusim_symbol *gpusim_find_symbol(struct gpusim_parser *, struct gpusim_word);
 uint32_t gpusim_constant(struct gpusim_parser *, uint64_t value, bool wide);
+/* One word of a declaration: ".visible", ".align", ".b32"... Stops before the next dot. */
+struct gpusim_word gpusim_directive(struct gpusim_parser *);
+/* .shared, .local, .global or .const with the word already read. */
+void gpusim_variables(struct gpusim_parser *, enum gpusim_space space, bool is_extern);
+void gpusim_skip_line(struct gpusim_parser *);
+void gpusim_parser_free(struct gpusim_parser *);
 /* Parses one instruction, the guard included, up to its semicolon. */
 void gpusim_parse_instruction(struct gpusim_parser *);
 

@@ -98,6 +98,7 @@ static void read_environment(void)
         .threads = threads && atoi(threads) > 0 ? atoi(threads) : 1,
         .checks = GPUSIM_CHECK_INIT | GPUSIM_CHECK_BARRIER | GPUSIM_CHECK_RACE_SHARED,
         .quantum = 32,
+        .max_steps = UINT64_C(1) << 34,
         .seed = 1,
         .count_memory = count && atoi(count)};
     if (check)
@@ -118,6 +119,8 @@ void gpusim_set_options(const struct gpusim_options *wanted)
     options = *wanted;
     if (options.quantum < 1)
         options.quantum = 1;
+    if (options.max_steps == 0)
+        options.max_steps = UINT64_C(1) << 34;
     if (options.threads < 1)
         options.threads = 1;
 }

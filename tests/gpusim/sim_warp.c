@@ -208,30 +208,28 @@ static void multiply(const void *a, const void *b, int32_t sum[8][8])
 }
 #endif
 
-/* d = c + sum; the accumulator must not leave int32. */
-static void accumulate(
-    struct gpusim_block *b, const uint32_t *d, const uint32_t *c, const int32_t sum[8][8], int row)
+/* result = c + sum; the accumulator must not leave int32. Written by the caller once all operands
+ * are read: a result may take the place of an operand. */
+static void accumulate(struct gpusim_block *b, const uint32_t *c, const int32_t sum[8][8], int row,
+    uint32_t result[2][GPUSIM_LANES])
 {
     const int32_t *flat = &sum[0][0];
     for (int odd = 0; odd < 2; odd++) {
-        u32_any *to = slot_of(b, d[odd]);
         const u32_any *from = slot_of(b, c[odd]);
-        uint32_t over = 0, result[GPUSIM_LANES];
+        uint32_t over = 0;
         for (int lane = 0; lane < GPUSIM_LANES; lane++) {
             const uint32_t x = from[lane], y = (uint32_t)flat[2 * lane + odd], z = x + y;
             over |= (x ^ z) & (y ^ z);
-            result[lane] = z;
+            result[odd][lane] = z;
         }
-        if (over >> 31)
-            for (int lane = 0; lane < GPUSIM_LANES; lane++) {
-                const int64_t exact = (int64_t)(int32_t)from[lane] + flat[2 * lane + odd];
-                b->lane_hint = (uint32_t)lane;
-                if (exact != (int32_t)exact)
-                    gpusim_block_fail(b, cudaErrorLaunchFailure,
-                        "int32 accumulator overflow: row %d, column %d: %d + %d", row + lane / 4,
-                        2 * (lane % 4) + odd, (int32_t)from[lane], flat[2 * lane + odd]);
-            }
-        memcpy(to, result, sizeof result);
+        for (int lane = 0; over >> 31 && lane < GPUSIM_LANES; lane++) {
+            const int64_t exact = (int64_t)(int32_t)from[lane] + flat[2 * lane + odd];
+            b->lane_hint = (uint32_t)lane;
+            if (exact != (int32_t)exact)
+                gpusim_block_fail(b, cudaErrorLaunchFailure,
+                    "int32 accumulator overflow: row %d, column %d: %d + %d", row + lane / 4,
+                    2 * (lane % 4) + odd, (int32_t)from[lane], flat[2 * lane + odd]);
+        }
     }
 }
 
@@ -240,23 +238,28 @@ void gpusim_mma(struct gpusim_block *b, const struct gpusim_inst *inst)
     const unsigned char *regs = b->current->regs;
     const uint32_t *r = inst->r;
     int32_t upper[8][8] = {{0}}, lower[8][8] = {{0}};
+    uint32_t result[4][GPUSIM_LANES];
+    int results = 4;
     switch (inst->mode) {
     case MMA_8816: /* d 0-1, a 2, b 3, c 4-5 */
         multiply(regs + r[2], regs + r[3], upper);
-        accumulate(b, r, r + 4, upper, 0);
-        return;
+        accumulate(b, r + 4, upper, 0, result);
+        results = 2;
+        break;
     case MMA_16816: /* d 0-3, a 4-5, b 6, c 7-10 */
         multiply(regs + r[4], regs + r[6], upper);
         multiply(regs + r[5], regs + r[6], lower);
-        accumulate(b, r, r + 7, upper, 0);
-        accumulate(b, r + 2, r + 9, lower, 8);
-        return;
+        accumulate(b, r + 7, upper, 0, result);
+        accumulate(b, r + 9, lower, 8, result + 2);
+        break;
     default: /* d 0-3, a 4-7, b 8-9, c 10-13 */
         multiply(regs + r[4], regs + r[8], upper);
         multiply(regs + r[6], regs + r[9], upper);
         multiply(regs + r[5], regs + r[8], lower);
         multiply(regs + r[7], regs + r[9], lower);
-        accumulate(b, r, r + 10, upper, 0);
-        accumulate(b, r + 2, r + 12, lower, 8);
+        accumulate(b, r + 10, upper, 0, result);
+        accumulate(b, r + 12, lower, 8, result + 2);
     }
+    for (int i = 0; i < results; i++)
+        memcpy(slot_of(b, r[i]), result[i], sizeof result[i]);
 }
