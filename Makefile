@@ -72,12 +72,10 @@ TEST_COMMON_OBJ := $(TEST_COMMON:%.c=$(OBJ)/%.o)
 include cuda/cuda.mk
 
 .DEFAULT_GOAL := all
-.PHONY: all lib plugins help clean
+.PHONY: all lib help clean
 # Keep the objects of tests: they are the ends of chains of pattern rules.
 .SECONDARY:
-all: say-cuda $(BUILD)/octet $(BUILD)/liboctet.so ## the program and the library
-
-plugins: $(PLUGINS) ## liboctet-cuda.so and liboctet-sim.so: the devices cuda and sim
+all: say-cuda $(BUILD)/octet $(BUILD)/liboctet.so $(PLUGINS) ## program, library, plug-ins
 
 lib: $(BUILD)/liboctet.a $(BUILD)/liboctet.so ## liboctet.a and liboctet.so
 
@@ -140,29 +138,30 @@ $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
 
 # Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.
-SLOW_TESTS ?= test_rng test_graph
+SLOW_TESTS ?= test_rng test_graph test_sim_train test_cuda_faults
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
+# These programs test the device sim as well: the same cases, the same bits.
+SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
 # Without nvcc the tests of the CUDA backend are counted as skipped.
-SKIPPED := $(if $(NVCC),,$(CUDA_TEST_SRC))
+SKIPPED := $(if $(NVCC),,$(filter-out tests/test_long_%,$(CUDA_TEST_SRC)) \
+    $(SIM_TESTS:%=sim=tests/%.c))
 TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(SKIPPED),\
     $(TEST_SRC))))
-# These run on the device sim as well: the same cases, the same bits.
-SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
-RUN_TESTS = OCT_SKIPPED='$(filter-out tests/test_long_%,$(SKIPPED))' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' \
-    scripts/run-tests
+ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%))
+RUN_TESTS = OCT_SKIPPED='$(SKIPPED)' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
 .PHONY: test check test-sim test-long asan tsan check-exports check-install lint format size quickstart \
     bench-claims install uninstall
 
-test: $(TESTS) ## every test but the long ones; the last line sums up
-	$(Q)$(RUN_TESTS) $(TESTS)
+test: $(TESTS) $(if $(NVCC),$(BUILD)/liboctet-sim.so) ## every test but the long ones, then the sum
+	$(Q)$(RUN_TESTS) $(TESTS) $(ON_SIM)
 
 check: $(SHORT) ## the tests that take seconds
 	$(Q)$(RUN_TESTS) $(SHORT)
 
 test-sim: $(BUILD)/liboctet-sim.so $(SIM_TESTS:%=$(BUILD)/tests/%) ## the ops' tests on device sim
-	$(Q)scripts/run-tests $(SIM_TESTS:%=sim=$(BUILD)/tests/%)
+	$(Q)scripts/run-tests $(ON_SIM)
 
 test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, long ones, kill -9
 	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
@@ -215,6 +214,7 @@ INCDIR := $(DESTDIR)$(PREFIX)/include
 
 install: all lib ## into $(DESTDIR)$(PREFIX): program, libraries, octet.h, octet.pc
 	install -d $(BINDIR) $(LIBDIR)/pkgconfig $(LIBDIR)/octet $(INCDIR)
+	$(if $(PLUGINS),install -m 755 $(PLUGINS) $(LIBDIR)/octet)
 	install -m 755 $(BUILD)/octet $(BINDIR)
 	install -m 644 $(BUILD)/liboctet.a $(LIBDIR)
 	install -m 755 $(BUILD)/liboctet.so $(LIBDIR)/liboctet.so.$(VERSION)

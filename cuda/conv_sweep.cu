@@ -52,9 +52,10 @@ struct depth_walk {
         h *= p.tap_step_h;
     }
 
-    __device__ __forceinline__ int offset(const sweep &p) const
+    /* From tap 0, channel 0: never negative. */
+    __device__ __forceinline__ uint32_t offset(const sweep &p) const
     {
-        return (h * p.in_w + w) * p.channels + channel;
+        return (uint32_t)((h * p.in_w + w) * p.channels + channel);
     }
 
     __device__ __forceinline__ bool meets(const sweep &p, const place &at) const
@@ -148,7 +149,7 @@ template <class T, load_way LOAD> struct chunk_depth {
     __device__ __forceinline__ bool source(int i, const int8_t **from) const
     {
         if (LOAD == LOAD_POINT) {
-            *from = (const int8_t *)(row[i].at + walk.channel);
+            *from = (const int8_t *)(row[i].at + (uint32_t)walk.channel);
             return row[i].h >= 0 && walk.channel < p.channels;
         }
         *from = (const int8_t *)(row[i].at + walk.offset(p));
@@ -239,7 +240,8 @@ template <class T, load_way LOAD> struct narrow_depth {
 
     __device__ __forceinline__ void issue(uint32_t stage)
     {
-        const int column = threadIdx.x % PIECES * LOAD, offset = walk.offset(p);
+        const int column = threadIdx.x % PIECES * LOAD;
+        const uint32_t offset = walk.offset(p);
 #pragma unroll 8
         for (int r = threadIdx.x / PIECES; r < T::ROWS; r += PER_PASS) {
             const place at = table[r];

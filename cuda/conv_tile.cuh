@@ -55,7 +55,7 @@ static __device__ __forceinline__ void oct_pipeline(
     uint32_t shared, int steps, Loader &loader, const Multiply &multiply)
 {
 #if OCT_ASYNC_COPY
-    uint32_t fill = 0, read = 0;
+    uint32_t fill = 0;
 #pragma unroll
     for (int s = 0; s < OCT_STAGES - 1; s++) {
         if (s < steps)
@@ -70,10 +70,10 @@ static __device__ __forceinline__ void oct_pipeline(
         if (step + OCT_STAGES - 1 < steps)
             loader.issue(shared + fill);
         oct_copies_commit();
+        /* the stage filled next is the one read now: the next barrier lies between */
         fill = fill == (OCT_STAGES - 1) * STAGE_BYTES ? 0 : fill + STAGE_BYTES;
-        multiply(shared + read, 0);
-        multiply(shared + read, 1);
-        read = read == (OCT_STAGES - 1) * STAGE_BYTES ? 0 : read + STAGE_BYTES;
+        multiply(shared + fill, 0);
+        multiply(shared + fill, 1);
     }
     oct_copies_wait<0>();
 #else

@@ -67,7 +67,7 @@ enum oct_status oct_cuda_status(cudaError_t error, const char *what);
             return cuda_status_;                                                                   \
     } while (0)
 
-/* products: conv_fprop.cu, conv_dgrad.cu, conv_wgrad.cu, weight_pack.cu */
+/* products: conv_entries.c, conv_sweep.cu, conv_wgrad.cu, weight_pack.cu */
 enum oct_status oct_cuda_conv_fprop_check(
     oct_backend *, const struct oct_conv_fprop_args *, size_t *workspace);
 enum oct_status oct_cuda_conv_fprop(oct_backend *, const struct oct_conv_fprop_args *);

@@ -67,6 +67,10 @@ $(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA
 # Each tests/test_sim_NAME.c opens the device sim as the program does.
 $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
 
+.PHONY: has-cuda
+has-cuda:
+	@test -n '$(NVCC)'
+
 ifeq ($(NVCC),)
 PLUGINS :=
 .PHONY: say-cuda
@@ -79,3 +83,9 @@ say-cuda:
 endif
 
 -include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/*.d $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/*.d)
+
+# Registers, spills, occupancy and main loops of every kernel against tests/cuda-gates.json; wants
+# machine code of every architecture (the default CUDA_SASS).
+.PHONY: cuda-gates
+cuda-gates: $(BUILD)/liboctet-cuda.so ## judge the machine code of the CUDA kernels
+	$(Q)scripts/cuda-gates $<

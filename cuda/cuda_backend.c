@@ -86,6 +86,12 @@ static enum oct_status read_properties(struct oct_cuda *cuda)
     return OCT_OK;
 }
 
+static double nothing_to_probe(oct_backend *backend)
+{
+    (void)backend;
+    return 0;
+}
+
 static void install(oct_backend *table)
 {
     const char *graphs = getenv("OCT_CUDA_GRAPHS"); /* "off": every op by itself, to find a fault */
@@ -93,6 +99,7 @@ static void install(oct_backend *table)
     oct_cuda_memory_install(table);
     if (!graphs || strcmp(graphs, "off") != 0)
         oct_cuda_graph_install(table);
+    table->slowdown = nothing_to_probe;
     table->conv_fprop_check = oct_cuda_conv_fprop_check;
     table->conv_fprop = oct_cuda_conv_fprop;
     table->conv_dgrad_check = oct_cuda_conv_dgrad_check;

@@ -13,12 +13,12 @@
 
 #include "base/numeric.h"
 
-enum { THREADS = 256, WARP = 32 };
+enum { THREADS = 256, WARP = 32, KERNEL_BLOCKS = 4 };
 enum { ANY = -1, NONE = -2 }; /* a dtype from the arguments; no tensor */
 
 /* At least `blocks` blocks on a multiprocessor, which caps the registers: 64 a thread for 4. */
 #define OCT_KERNEL_OF(blocks) static __global__ void __launch_bounds__(THREADS, blocks)
-#define OCT_KERNEL OCT_KERNEL_OF(4)
+#define OCT_KERNEL OCT_KERNEL_OF(KERNEL_BLOCKS)
 #define OCT_DEVICE_INLINE static __device__ __forceinline__
 
 /* ---- memory ---- */
@@ -218,11 +218,12 @@ template <int V> OCT_DEVICE_INLINE bool walk_goes_on(const walk *w)
     return V == 1 ? (w->i & ~(int64_t)(WARP - 1)) < w->end : walk_is_inside<V>(w);
 }
 
-/* Grid of a walk: as many blocks as the device holds at a time, or fewer if there is less to do. */
+/* Grid of a walk: as many blocks as the device holds at a time (`each` a multiprocessor, which the
+ * kernel's launch bounds promise), or fewer if there is less to do. */
 template <int V>
-static inline dim3 walk_grid(const struct oct_cuda *cuda, int64_t rows, int channels)
+static inline dim3 walk_grid(
+    const struct oct_cuda *cuda, int64_t rows, int channels, int each = KERNEL_BLOCKS)
 {
-    const int64_t resident = (int64_t)cuda->multiprocessors * (2048 / THREADS);
     int64_t blocks, parts = 1;
     if (V == 1) {
         blocks = (rows * channels + THREADS - 1) / THREADS;
@@ -232,6 +233,7 @@ static inline dim3 walk_grid(const struct oct_cuda *cuda, int64_t rows, int chan
         const int64_t rows_here = THREADS / ((all + parts - 1) / parts);
         blocks = (rows + rows_here - 1) / rows_here;
     }
+    const int64_t resident = (int64_t)cuda->multiprocessors * each;
     const int64_t most = resident / parts > 1 ? resident / parts : 1;
     blocks = blocks < most ? blocks : most;
     return dim3((unsigned)(blocks > 0 ? blocks : 1), (unsigned)parts);

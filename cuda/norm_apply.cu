@@ -10,7 +10,7 @@
 
 /* Four channels a thread make one word of codes and of rounding bytes. The kernel of all other
  * combinations has registers for the parameters of two. */
-enum { HOT_V = 4, ANY_V = 2 };
+enum { HOT_V = 4, ANY_V = 2, APPLY_BLOCKS = 3 };
 
 /* What the kernel is told beside the arguments. */
 struct apply_job {
@@ -132,7 +132,7 @@ OCT_DEVICE_INLINE void apply_codes(const apply_job &job, const apply_consts &con
 template <int V>
 OCT_DEVICE_INLINE void put_residual(const oct_bn_bwd_apply_args &g, int64_t i, const float (&dz)[V])
 {
-    float out[V];
+    float out[V] = {};
     if (g.d_residual_mode == OCT_ACCUMULATE)
         load_floats<V>(out, g.d_residual_dtype, g.d_residual, i);
 #pragma unroll
@@ -263,7 +263,9 @@ OCT_DEVICE_INLINE void apply_singles(const apply_job &job, enum gate gate,
 
 /* HOT: bf16 tensors, both copies in one plane and no float copy. Three blocks leave 80 registers
  * for the parameters of four channels. */
-template <int V, int DTYPE, int GATE, bool HOT> OCT_KERNEL_OF(3) apply_kernel(const apply_job job)
+template <int V, int DTYPE, int GATE, bool HOT>
+OCT_KERNEL_OF(APPLY_BLOCKS)
+apply_kernel(const apply_job job)
 {
     extern __shared__ uint32_t shared[];
     const oct_bn_bwd_apply_args &g = job.args;
@@ -307,7 +309,7 @@ static void apply_launch(const struct oct_cuda *cuda, const apply_job &job)
                      !g.q_channel_lo && !g.q_tensor_lo && !g.dy;
     const enum gate gate = gate_of(g.relu, g.mask);
     if (hot && apply_is_aligned(&g, HOT_V)) {
-        const dim3 grid = walk_grid<HOT_V>(cuda, g.rows, g.channels);
+        const dim3 grid = walk_grid<HOT_V>(cuda, g.rows, g.channels, APPLY_BLOCKS);
         if (gate == GATE_Z)
             apply_kernel<HOT_V, OCT_BF16, GATE_Z, true>
                 <<<grid, THREADS, shared, cuda->stream>>>(job);
@@ -318,10 +320,10 @@ static void apply_launch(const struct oct_cuda *cuda, const apply_job &job)
             apply_kernel<HOT_V, OCT_BF16, GATE_OPEN, true>
                 <<<grid, THREADS, shared, cuda->stream>>>(job);
     } else if (apply_is_aligned(&g, ANY_V)) {
-        const dim3 pairs = walk_grid<ANY_V>(cuda, g.rows, g.channels);
+        const dim3 pairs = walk_grid<ANY_V>(cuda, g.rows, g.channels, APPLY_BLOCKS);
         apply_kernel<ANY_V, ANY, ANY, false><<<pairs, THREADS, shared, cuda->stream>>>(job);
     } else {
-        const dim3 singles = walk_grid<1>(cuda, g.rows, g.channels);
+        const dim3 singles = walk_grid<1>(cuda, g.rows, g.channels, APPLY_BLOCKS);
         apply_kernel<1, ANY, ANY, false><<<singles, THREADS, shared, cuda->stream>>>(job);
     }
 }

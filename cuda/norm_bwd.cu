@@ -64,7 +64,7 @@ OCT_CHUNK_KERNEL reduce_kernel(const oct_bn_bwd_reduce_args g)
 {
     const enum gate gate = GATE == ANY ? gate_of(g.relu, g.mask) : (enum gate)GATE;
     const chunk own = chunk_of_thread<V>(g.rows, g.channels);
-    reduce_channels<V> channels;
+    reduce_channels<V> channels = {};
     reduce_sums<V> sums;
 
     if (own.rows == 0)

@@ -159,7 +159,7 @@ OCT_DEVICE_INLINE void act_values(float (&z)[V], const oct_act_fwd_args &g, int6
     const act_channels<V> &channels, float residual_scale, act_tally *tally)
 {
     const int residual_dtype = RESIDUAL == ANY ? (int)g.residual_dtype : RESIDUAL;
-    float r[V];
+    float r[V] = {};
 
     load_floats<V>(z, Y == ANY ? (int)g.y_dtype : Y, g.y, i);
     if (RESIDUAL != NONE && g.residual)

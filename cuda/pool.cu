@@ -170,7 +170,7 @@ template <int V> OCT_KERNEL pool_bwd_kernel(const oct_pool_bwd_args g)
         const place in = place_of(w.row, v.h, v.w);
         const span ps = outputs_over(in.h, p_count, v.r, v.stride_h, v.pad_h, v.dilation_h);
         const span qs = outputs_over(in.w, q_count, v.s, v.stride_w, v.pad_w, v.dilation_w);
-        float sum[V] = {}, old[V];
+        float sum[V] = {}, old[V] = {};
         for (int p = ps.from; p < ps.to; p++) {
             const int r = tap_between(in.h, p, v.stride_h, v.pad_h, v.dilation_h);
             for (int q = qs.from; q < qs.to && r >= 0; q++) {

@@ -86,7 +86,7 @@ OCT_KERNEL ema_kernel(const oct_ema_args g, const runs r)
 /* One thread for each vector and for each of the rest, as far as the device holds them. */
 static unsigned update_grid(const struct oct_cuda *cuda, const runs &r)
 {
-    const int64_t most = (int64_t)cuda->multiprocessors * (2048 / THREADS);
+    const int64_t most = (int64_t)cuda->multiprocessors * KERNEL_BLOCKS;
     const int64_t blocks = (r.vectors + (r.count - r.vectors * UPDATE_V) + THREADS - 1) / THREADS;
     return (unsigned)(blocks < most ? blocks : most);
 }

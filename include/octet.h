@@ -140,7 +140,7 @@ struct oct_options {
     uint64_t seed;
 
     /* device */
-    const char *device; /* "cpu" */
+    const char *device; /* "cpu", "cuda", "cuda:N", or "sim": the latter's kernels on the CPU */
     const char *isa;    /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA */
     int threads;        /* 0: all */
 

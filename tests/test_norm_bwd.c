@@ -329,6 +329,8 @@ ParameterizedTest(struct bwd_case *c, norm_bwd, apply_equals_the_oracle, .timeou
         {OCT_F32, OCT_BF16, GATE_MASK, 0, 2, 0, 0, 2, 0, 1},
         {OCT_BF16, OCT_F32, OPEN, 1, 0, 1, 1, 0, 0, 0},
         {OCT_BF16, OCT_BF16, GATE_Z, 2, 1, 1, 0, 2, 0, 1},
+        {OCT_BF16, OCT_BF16, OPEN, 1, 1, 0, 0, 1, 1, 1},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 0, 0, 0, 0, 1},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(apply_case(c, &variants[v], NULL), "variant %zu", v);

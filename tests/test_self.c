@@ -51,6 +51,10 @@ Test(self, same_tensor_is_exact)
     float got[] = {0.0f, NAN}, want[] = {-0.0f, NAN};
     cr_assert_not(same_tensor("signed zero", OCT_F32, got, want, 1, NULL, 0));
     cr_assert(same_tensor("equal NaN", OCT_F32, got + 1, want + 1, 1, NULL, 0));
+    got[1] = oct_f32_of_bits(0xffc12345u);
+    cr_assert(same_tensor("another NaN", OCT_F32, got + 1, want + 1, 1, NULL, 0));
+    cr_assert_not(same_tensor("NaN for a number", OCT_F32, got + 1, want, 1, NULL, 0));
+    cr_assert_not(same_tensor("a number for NaN", OCT_F32, want, got + 1, 1, NULL, 0));
     cr_assert(same_tensor("beyond n", OCT_F32, got, want, 0, NULL, 0));
 }
 

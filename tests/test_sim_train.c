@@ -14,7 +14,7 @@ static void begin(void)
     setenv("GPUSIM_THREADS", "2", 0);
 }
 
-TestSuite(sim_train, .init = begin, .timeout = 900);
+TestSuite(sim_train, .init = begin, .timeout = 3000);
 
 static struct oct_options small_run(const char *device)
 {

@@ -14,7 +14,8 @@ struct command {
 static const struct command commands[] = {
     {OCT_CMD_TRAIN, oct_cli_train, "[DIR] [options]", "train a network",
         "DIR holds CIFAR-10/100 binary files or IDX files (MNIST, Fashion-MNIST).\n"
-        "The first SIGINT, SIGTERM or SIGHUP ends the running step, saves, and exits with 128 + its number."},
+        "The first SIGINT, SIGTERM or SIGHUP ends the running step, saves, and exits with 128 + "
+        "its number."},
     {OCT_CMD_EVAL, oct_cli_eval, "[DIR] --checkpoint FILE [options]", "evaluate a checkpoint",
         "What is not given - network, arithmetic, data - is that of the run that wrote FILE."},
     {OCT_CMD_COMPARE, oct_cli_compare, "[DIR] [options]",

@@ -217,8 +217,11 @@ void oct_progress_box(FILE *out, const struct oct_options *options, const struct
     oct_text_bytes((double)info->device_bytes, device, sizeof device);
     box_rule(out);
     box_row(out, "octet", "%s", oct_version());
-    box_row(out, "device", "%s, %s, %d thread%s", info->device, info->isa, info->threads,
-        info->threads == 1 ? "" : "s");
+    if (info->threads > 0)
+        box_row(out, "device", "%s, %s, %d thread%s", info->device, info->isa, info->threads,
+            info->threads == 1 ? "" : "s");
+    else
+        box_row(out, "device", "%s, %s", info->device, info->isa);
     box_row(out, "libraries", "%s", info->libraries != NULL ? info->libraries : "");
     box_row(out, "data", "%s, %lld + %lld images of %dx%dx%d, %d classes", info->dataset,
         (long long)info->train_images, (long long)info->val_images, info->height, info->width,

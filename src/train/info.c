@@ -178,6 +178,29 @@ static void say_kernels(const struct report *report)
     }
 }
 
+/* What stands behind each device's name, and how far its results have been proven. */
+static void say_devices(const struct report *report)
+{
+    static const struct {
+        const char *device, *claim;
+    } devices[] = {
+        {"cuda", "not yet run on hardware; speeds of GPUs are modelled"},
+        {"sim",
+            "the CUDA kernels' PTX interpreted on the CPU: bits simulated, speed means nothing"},
+    };
+    say(report, "devices     cpu: run on this hardware");
+    for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++) {
+        oct_backend *backend = NULL;
+        struct oct_backend_options options = {.device = devices[i].device};
+        if (oct_backend_open(&options, &backend) == OCT_OK)
+            say(report, "            %s: %s: %s", devices[i].device, backend->isa,
+                devices[i].claim);
+        else
+            say(report, "            %s: not available: %s", devices[i].device, oct_last_error());
+        oct_backend_close(backend);
+    }
+}
+
 static enum oct_status say_scheme(const struct report *report, const char *name)
 {
     const struct oct_scheme *scheme = oct_scheme_find(name);
@@ -204,7 +227,7 @@ enum oct_status oct_info(const char *scheme, void (*line)(void *user, const char
     say_kernels(&report);
     say(&report, "libraries   oneDNN %d.%d.%d (fp32 and bf16 products)", dnnl->major, dnnl->minor,
         dnnl->patch);
-    say(&report, "devices     cpu");
+    say_devices(&report);
     for (size_t i = 0; oct_scheme_at(i); i++)
         say(&report, "scheme      %-6s %s", oct_scheme_at(i)->name,
             oct_scheme_at(i)->paper ? oct_scheme_at(i)->paper : "baseline");

@@ -437,21 +437,30 @@ void mirror_find_plugins(void)
     setenv("OCT_PLUGIN_PATH", path, 0);
 }
 
+void mirror_wrap(oct_backend *table, oct_backend *device)
+{
+    struct mirror *m = calloc(1, sizeof *m);
+    if (!m)
+        abort();
+    m->device = device;
+    *table = ops;
+    mirror_install_products(table);
+    table->isa = device->isa;
+    table->ctx = m;
+}
+
 void mirror_open(oct_backend *table)
 {
     bool self = strcmp(mirror_device(), "mirror") == 0;
     struct oct_backend_options options = {.device = self ? "cpu" : mirror_device()};
-    struct mirror *m = calloc(1, sizeof *m);
+    oct_backend *device;
 
     mirror_find_plugins();
-    if (!m || oct_backend_open(&options, &m->device) != OCT_OK) {
+    if (oct_backend_open(&options, &device) != OCT_OK) {
         fprintf(stderr, "OCT_TEST_DEVICE: %s\n", oct_last_error());
         abort();
     }
-    *table = ops;
-    mirror_install_products(table);
-    table->isa = m->device->isa;
-    table->ctx = m;
+    mirror_wrap(table, device);
 }
 
 void mirror_close(oct_backend *table)

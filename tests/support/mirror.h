@@ -18,6 +18,8 @@ void mirror_find_plugins(void);
 
 /* Opens it (aborts if it cannot) and fills a table whose ctx is the mirror. */
 void mirror_open(oct_backend *table);
+/* The same around a device that is open; the mirror owns it then. */
+void mirror_wrap(oct_backend *table, oct_backend *device);
 void mirror_close(oct_backend *table);
 
 #endif

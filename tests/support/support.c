@@ -175,6 +175,8 @@ bool same_tensor(const char *what, enum oct_dtype dtype, const void *got, const 
             continue;
         uint64_t got_bits, want_bits;
         double g = value_at(dtype, got, i, &got_bits), w = value_at(dtype, want, i, &want_bits);
+        if (isnan(g) && isnan(w))
+            continue;
         printf("%s: first difference at ", what);
         print_coordinates(i, dims, rank);
         printf(": got %.17g (0x%llx), expected %.17g (0x%llx)\n", g, (unsigned long long)got_bits,

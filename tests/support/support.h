@@ -32,7 +32,8 @@ void fill_s8(int8_t *x, int64_t n, enum fill how, uint64_t seed);
 void fill_f32(float *x, int64_t n, enum fill how, uint64_t seed);
 void fill_bf16(uint16_t *x, int64_t n, enum fill how, uint64_t seed);
 
-/* Bytewise equality of got[n] and want[n]; prints `what`, the first differing index, split into
+/* Bitwise equality of got[n] and want[n], but that one NaN is as good as another (docs/numerics.md,
+ * Flag); prints `what`, the first differing index, split into
  * coordinates by dims (rank values; NULL: linear), both values and the bits. */
 bool same_tensor(const char *what, enum oct_dtype dtype, const void *got, const void *want,
     int64_t n, const int64_t *dims, int rank);

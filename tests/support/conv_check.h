@@ -1,0 +1,166 @@
+/* Runs a convolution problem's products on a backend and asserts that every bit is the oracle's. */
+#ifndef OCT_TEST_CONV_CHECK_H
+#define OCT_TEST_CONV_CHECK_H
+
+#include "backend.h"
+#include "support/conv_problem.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A backend that takes host pointers (the CPU's, or a mirror), and what to call it. */
+struct conv_runner {
+    oct_backend *backend;
+    const char *name;
+    int threads;
+};
+
+static inline void conv_describe(char *text, size_t size, const char *op,
+    const struct conv_problem *p, const struct conv_runner *on)
+{
+    const struct oct_conv_shape *v = &p->plan.shape;
+    snprintf(text, size,
+        "%s %s x%d n%d %dx%dx%d k%d %dx%d stride %dx%d pad %dx%d dilation %dx%d fill %d planes "
+        "x%d w%d dy%d per_k %d seed %llu",
+        op, on->name, on->threads, v->n, v->h, v->w, v->c, v->k, v->r, v->s, v->stride_h,
+        v->stride_w, v->pad_h, v->pad_w, v->dilation_h, v->dilation_w, p->plan.fill,
+        p->plan.x_planes, p->plan.w_planes, p->plan.dy_planes, p->plan.per_k,
+        (unsigned long long)p->plan.seed);
+}
+
+struct conv_pack {
+    int8_t *data[2];
+};
+
+static inline struct conv_pack conv_make_pack(
+    const struct conv_runner *on, const struct conv_problem *p, int dgrad)
+{
+    const struct conv_plan *q = &p->plan;
+    struct conv_pack pack = {{NULL, NULL}};
+    uint32_t flag = 0;
+    size_t bytes = on->backend->weight_pack_bytes(on->backend, &q->shape, OCT_S8, dgrad);
+    for (int plane = 0; plane < q->w_planes; plane++)
+        pack.data[plane] = guard_alloc(bytes);
+    struct oct_weight_pack_args a = {.shape = q->shape,
+        .w = p->w,
+        .dtype = OCT_S8,
+        .planes = q->w_planes,
+        .flag = &flag,
+        .range = {.scale = p->w_scale,
+            .inverse = p->inverse,
+            .count = q->per_k && !dgrad ? q->shape.k : 1,
+            .code_max = q->w_planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX}};
+    *(dgrad ? &a.dgrad : &a.fprop) = pack.data[0];
+    *(dgrad ? &a.dgrad_lo : &a.fprop_lo) = pack.data[1];
+    cr_assert_eq(on->backend->weight_pack(on->backend, &a), OCT_OK);
+    cr_assert_eq(flag, 0);
+    for (int plane = 0; plane < q->w_planes; plane++)
+        cr_assert(guard_intact(pack.data[plane], "weight pack"));
+    return pack;
+}
+
+static inline void conv_free_pack(struct conv_pack *pack)
+{
+    guard_free(pack->data[0]);
+    guard_free(pack->data[1]);
+}
+
+static inline void conv_check_fprop(const struct conv_runner *on, const struct conv_problem *p)
+{
+    const struct conv_plan *q = &p->plan;
+    const struct oct_conv_shape *v = &q->shape;
+    const int64_t dims[] = {v->n, oct_conv_p(v), oct_conv_q(v), v->k}, stat_dims[] = {4, v->k};
+    char what[300];
+    size_t bytes = 0;
+    int64_t *stats = guard_alloc(sizeof(int64_t) * 4 * (size_t)v->k);
+    const struct oct_acc_stats out = {
+        stats, stats + v->k, stats + 2 * v->k, stats + 3 * v->k, p->shift};
+    struct conv_pack pack = conv_make_pack(on, p, 0);
+    void *y = guard_alloc((size_t)p->y_count * oct_dtype_bytes(q->dtype));
+    struct oct_conv_fprop_args a = {.shape = *v,
+        .x = {OCT_S8, q->x_planes, p->x[0], p->x[1], &p->x_scale, 0},
+        .w = {OCT_S8, q->w_planes, pack.data[0], pack.data[1], p->w_scale, q->per_k},
+        .bias = q->bias ? p->bias : NULL,
+        .y = y,
+        .y_dtype = q->dtype,
+        .stats = &out};
+
+    conv_describe(what, sizeof what, "fprop", p, on);
+    cr_assert_eq(on->backend->conv_fprop_check(on->backend, &a, &bytes), OCT_OK, "%s: %s", what,
+        oct_last_error());
+    a.workspace = guard_alloc(bytes);
+    on->backend->stats_clear(on->backend, &out, v->k);
+    for (int k = 0; k < v->k; k++)
+        stats[k] += STATS_ADDED;
+    cr_assert_eq(on->backend->conv_fprop(on->backend, &a), OCT_OK);
+    cr_assert(same_tensor(what, q->dtype, y, p->y, p->y_count, dims, 4));
+    strcat(what, " statistics");
+    cr_assert(same_tensor(what, OCT_S64, stats, p->stats, 4 * v->k, stat_dims, 2));
+    cr_assert(
+        guard_intact(y, what) && guard_intact(stats, what) && guard_intact(a.workspace, what));
+    guard_free(a.workspace);
+    guard_free(y);
+    guard_free(stats);
+    conv_free_pack(&pack);
+}
+
+static inline void conv_check_dgrad(const struct conv_runner *on, const struct conv_problem *p)
+{
+    const struct conv_plan *q = &p->plan;
+    const struct oct_conv_shape *v = &q->shape;
+    const int64_t dims[] = {v->n, v->h, v->w, v->c};
+    const size_t dx_bytes = (size_t)p->x_count * oct_dtype_bytes(q->dtype);
+    char what[300];
+    size_t bytes = 0;
+    struct conv_pack pack = conv_make_pack(on, p, 1);
+    void *dx = guard_alloc(dx_bytes);
+    struct oct_conv_dgrad_args a = {.shape = *v,
+        .dy = {OCT_S8, q->dy_planes, p->dy[0], p->dy[1], p->dy_scale, 0},
+        .w = {OCT_S8, q->w_planes, pack.data[0], pack.data[1], p->w_scale, 0},
+        .dx = dx,
+        .dx_dtype = q->dtype,
+        .mode = q->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE};
+
+    conv_describe(what, sizeof what, "dgrad", p, on);
+    cr_assert_eq(on->backend->conv_dgrad_check(on->backend, &a, &bytes), OCT_OK, "%s: %s", what,
+        oct_last_error());
+    a.workspace = guard_alloc(bytes);
+    if (q->accumulate)
+        memcpy(dx, p->dx_old, dx_bytes);
+    cr_assert_eq(on->backend->conv_dgrad(on->backend, &a), OCT_OK);
+    cr_assert(same_tensor(what, q->dtype, dx, p->dx, p->x_count, dims, 4));
+    cr_assert(guard_intact(dx, what) && guard_intact(a.workspace, what));
+    guard_free(a.workspace);
+    guard_free(dx);
+    conv_free_pack(&pack);
+}
+
+static inline void conv_check_wgrad(const struct conv_runner *on, const struct conv_problem *p)
+{
+    const struct conv_plan *q = &p->plan;
+    const struct oct_conv_shape *v = &q->shape;
+    const int64_t dims[] = {v->k, v->r, v->s, v->c};
+    char what[300];
+    size_t bytes = 0;
+    float *dw = guard_alloc((size_t)p->w_count * sizeof(float));
+    struct oct_conv_wgrad_args a = {.shape = *v,
+        .x = {OCT_S8, q->x_planes, p->x[0], p->x[1], &p->x_scale, 0},
+        .dy = {OCT_S8, q->dy_planes, p->dy[0], p->dy[1], p->dy_scale, q->per_k},
+        .dw = dw,
+        .mode = q->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE};
+
+    conv_describe(what, sizeof what, "wgrad", p, on);
+    cr_assert_eq(on->backend->conv_wgrad_check(on->backend, &a, &bytes), OCT_OK, "%s: %s", what,
+        oct_last_error());
+    a.workspace = guard_alloc(bytes);
+    if (q->accumulate)
+        memcpy(dw, p->dw_old, (size_t)p->w_count * sizeof(float));
+    cr_assert_eq(on->backend->conv_wgrad(on->backend, &a), OCT_OK);
+    cr_assert(same_tensor(what, OCT_F32, dw, p->dw, p->w_count, dims, 4));
+    cr_assert(guard_intact(dw, what) && guard_intact(a.workspace, what));
+    guard_free(a.workspace);
+    guard_free(dw);
+}
+
+#endif

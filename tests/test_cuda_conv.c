@@ -1,0 +1,82 @@
+/* The CUDA products in every tile configuration, on the PTX of every target that gpusim runs, under
+ * all its checkers: the bits are the oracle's whatever is chosen. test_conv runs the whole case
+ * table with the configuration that the shape chooses. */
+#include "cuda.h"
+#include "gpusim.h"
+#include "support/conv_cases.h"
+#include "support/conv_check.h"
+#include "support/mirror.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+enum { CONFIGURATIONS = 5 };
+
+static void check_tiles(const struct conv_problem *p, int sm, int tile)
+{
+    const struct oct_backend_options options = {.device = "sim"};
+    struct gpusim_options sim = gpusim_options();
+    char name[40];
+    oct_backend *device, table;
+    sim.sm = sm;
+    sim.checks = GPUSIM_CHECK_ALL;
+    gpusim_set_options(&sim);
+    cr_assert_eq(oct_cuda_open(&options, &device), OCT_OK, "%s", oct_last_error());
+    struct oct_cuda *cuda = oct_cuda_of(device);
+    cr_assert_eq(cuda->arch, sm);
+    cuda->tiles = (struct oct_cuda_tiles){tile, tile, tile};
+    cuda->multiprocessors = 4; /* so that small problems are split too */
+    snprintf(name, sizeof name, "sm_%d tile %d", sm, tile);
+    mirror_wrap(&table, device);
+    const struct conv_runner runner = {.backend = &table, .name = name};
+    conv_check_fprop(&runner, p);
+    conv_check_dgrad(&runner, p);
+    conv_check_wgrad(&runner, p);
+    cr_assert_str_empty(gpusim_last_report());
+    mirror_close(&table);
+}
+
+/* 0 is the shape's own choice. */
+static void check_shape(int sm, struct oct_conv_shape shape, int planes)
+{
+    const struct conv_plan plan = {.shape = shape,
+        .fill = FILL_RANDOM,
+        .x_planes = 1,
+        .w_planes = planes,
+        .dy_planes = planes,
+        .per_k = planes == 1,
+        .bias = 1,
+        .accumulate = 1,
+        .dtype = planes == 1 ? OCT_BF16 : OCT_F32,
+        .seed = 700};
+    struct conv_problem p;
+    conv_problem_make(&p, &plan);
+    for (int tile = 0; tile <= CONFIGURATIONS; tile++)
+        check_tiles(&p, sm, tile);
+    conv_problem_free(&p);
+}
+
+static void check_target(int sm)
+{
+    check_shape(sm, conv_square(1, 9, 32, 80, 3, 2, 1, 1), 1);  /* whole chunks, phases */
+    check_shape(sm, conv_square(1, 7, 144, 48, 1, 1, 0, 1), 1); /* 1x1 */
+    check_shape(sm, conv_square(1, 8, 20, 36, 3, 1, 1, 1), 1);  /* 4 bytes at a time */
+    check_shape(sm, conv_square(1, 9, 3, 24, 5, 2, 2, 1), 1);   /* one byte at a time */
+    check_shape(sm, conv_square(2, 6, 16, 16, 3, 1, 1, 2), 2);  /* planes */
+    check_shape(sm, conv_square(3, 20, 16, 32, 1, 1, 0, 1), 1); /* wgrad in slices */
+}
+
+Test(cuda_conv, every_tile_sm_80)
+{
+    check_target(80);
+}
+
+Test(cuda_conv, every_tile_sm_75)
+{
+    check_target(75);
+}
+
+Test(cuda_conv, every_tile_sm_90)
+{
+    check_target(90);
+}
