@@ -46,7 +46,14 @@ typedef double gpusim_f64 __attribute__((may_alias));
 #define V_f64 double
 #define V_pred uint32_t
 
-#define GPUSIM_EACH_LANE _Pragma("GCC ivdep") for (int lane = 0; lane < GPUSIM_LANES; lane++)
+/* Lanes do not depend on each other, which lets the compiler use vectors. clang's pragma for it
+ * warns of every loop that has no use for them. */
+#ifdef __clang__
+#define GPUSIM_INDEPENDENT
+#else
+#define GPUSIM_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+#define GPUSIM_EACH_LANE GPUSIM_INDEPENDENT for (int lane = 0; lane < GPUSIM_LANES; lane++)
 
 /* Moves the lanes of `mask` from `from` to `to`. */
 static inline void gpusim_blend32(void *to, const void *from, uint32_t mask)
