@@ -182,6 +182,12 @@ static enum gpusim_space space_of(uint64_t address)
     }
 }
 
+/* The address of a lane that takes part; 0 for others, whose registers may hold anything. */
+static inline uint64_t place_of(const uint64_t *address, uint32_t mask, int lane)
+{
+    return mask >> lane & 1 ? address[lane] : 0;
+}
+
 /* Checks the lanes of `mask`, all in one space, and gives the host pointer of each. */
 static void locate(struct gpusim_block *b, uint64_t *address, enum gpusim_space space,
     uint32_t bytes, uint32_t mask, unsigned how, unsigned char **data)
@@ -194,18 +200,18 @@ static void locate(struct gpusim_block *b, uint64_t *address, enum gpusim_space 
             count_wavefronts(b, address, bytes, mask);
         gpusim_touch_shared(b, address, bytes, mask, how);
         for (int lane = 0; lane < GPUSIM_LANES; lane++)
-            data[lane] = b->shared + address[lane];
+            data[lane] = b->shared + place_of(address, mask, lane);
         return;
     case SPACE_LOCAL:
         check_range(b, address, bytes, mask, b->kernel->local_bytes, "local");
         for (int lane = 0; lane < GPUSIM_LANES; lane++)
-            data[lane] = b->local + address[lane] +
+            data[lane] = b->local + place_of(address, mask, lane) +
                          (size_t)(b->current->index * GPUSIM_LANES + lane) * b->kernel->local_bytes;
         return;
     case SPACE_PARAM:
         check_range(b, address, bytes, mask, (uint64_t)b->kernel->param_bytes, "parameter");
         for (int lane = 0; lane < GPUSIM_LANES; lane++)
-            data[lane] = b->launch->params + address[lane];
+            data[lane] = b->launch->params + place_of(address, mask, lane);
         return;
     default:
         gpusim_check_global(b, address, bytes, mask, write);
