@@ -105,6 +105,19 @@ static const struct oct_column step_columns[] = {{"model", "model", 0},
     {"x int8", "vs_int8", 1}, {"isa", "isa", 0}, {"threads", "threads", 1},
     {"configuration", "config_hash", 0}};
 
+/* A new row, begun with what every table says of a contender. */
+static int start_row(
+    struct oct_table *table, const struct oct_bench *bench, const struct oct_contender *contender)
+{
+    if (oct_table_row(table) != 0)
+        return OCT_EXIT_FAILURE;
+    oct_table_cell(table, "%s", bench->model);
+    oct_table_cell(table, "%s", contender->precision);
+    oct_table_cell(table, "%s", contender->scheme);
+    oct_table_cell(table, "%d", bench->batch);
+    return OCT_EXIT_OK;
+}
+
 /* The figures of a contender, or nothing where no round counts. */
 static void add_figures(
     struct oct_table *table, const struct oct_bench *bench, const struct oct_contender *contender)
@@ -135,12 +148,8 @@ static int add_step_row(
 {
     const struct oct_run_info *info = oct_trainer_info(contender->trainer);
 
-    if (oct_table_row(table) != 0)
+    if (start_row(table, bench, contender) != OCT_EXIT_OK)
         return OCT_EXIT_FAILURE;
-    oct_table_cell(table, "%s", bench->model);
-    oct_table_cell(table, "%s", contender->precision);
-    oct_table_cell(table, "%s", contender->scheme);
-    oct_table_cell(table, "%d", bench->batch);
     add_figures(table, bench, contender);
     oct_table_cell(table, "%s", info->isa);
     oct_table_cell(table, "%d", info->threads);
@@ -194,12 +203,8 @@ static int time_layers(struct oct_bench *bench, struct oct_table *table)
         for (size_t k = 0; k < count; k++)
             total += rows[k].seconds;
         for (size_t k = 0; k < count; k++) {
-            if (oct_table_row(table) != 0)
+            if (start_row(table, bench, contender) != OCT_EXIT_OK)
                 return OCT_EXIT_FAILURE;
-            oct_table_cell(table, "%s", bench->model);
-            oct_table_cell(table, "%s", contender->precision);
-            oct_table_cell(table, "%s", contender->scheme);
-            oct_table_cell(table, "%d", bench->batch);
             oct_table_cell(table, "%s", rows[k].node);
             oct_table_cell(table, "%s", rows[k].op);
             oct_table_cell(table, "%s", rows[k].pass);
