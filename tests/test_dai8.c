@@ -478,22 +478,7 @@ Test(dai8, labels_flip_and_errors_vanish)
 Test(dai8, weight_gradient_beyond_int32)
 {
     static const char *const isas[] = {"c", "vnni", "amx", "amx-emulated", "simulate"};
-    const struct oct_conv_shape shape = {.n = 20,
-        .d = 1,
-        .h = 100,
-        .w = 100,
-        .c = 4,
-        .k = 4,
-        .t = 1,
-        .r = 1,
-        .s = 1,
-        .stride_d = 1,
-        .stride_h = 1,
-        .stride_w = 1,
-        .dilation_d = 1,
-        .dilation_h = 1,
-        .dilation_w = 1,
-        .groups = 1};
+    const struct oct_conv_shape shape = oct_conv_pointwise(20, 100, 100, 4, 4);
     enum { M = 200000 };
     static int8_t x[M * 4], dy[M * 4];
     float one = 1.0f, dw[16];

@@ -14,6 +14,20 @@ struct oct_conv_shape {
     int groups;
 };
 
+/* A 1x1 filter on c channels, k of them out: stride 1, no padding, one group. What a caller's
+ * convolution has otherwise it sets afterwards. */
+OCT_HD struct oct_conv_shape oct_conv_pointwise(int n, int h, int w, int c, int k)
+{
+    struct oct_conv_shape v;
+    v.n = n, v.d = 1, v.h = h, v.w = w, v.c = c;
+    v.k = k, v.t = 1, v.r = 1, v.s = 1;
+    v.stride_d = v.stride_h = v.stride_w = 1;
+    v.pad_d = v.pad_h = v.pad_w = 0;
+    v.dilation_d = v.dilation_h = v.dilation_w = 1;
+    v.groups = 1;
+    return v;
+}
+
 OCT_HD int oct_conv_extent(int in, int filter, int stride, int pad, int dilation)
 {
     int span = in + 2 * pad - dilation * (filter - 1) - 1;

@@ -49,24 +49,13 @@ static void say_processor(const struct report *report)
 }
 
 /* A 3x3 convolution of 256 channels at 14x14: compute bound and small enough for the cache. */
-static const struct oct_conv_shape probe_shape = {.n = 8,
-    .d = 1,
-    .h = 14,
-    .w = 14,
-    .c = 256,
-    .k = 256,
-    .t = 1,
-    .r = 3,
-    .s = 3,
-    .stride_d = 1,
-    .stride_h = 1,
-    .stride_w = 1,
-    .pad_h = 1,
-    .pad_w = 1,
-    .dilation_d = 1,
-    .dilation_h = 1,
-    .dilation_w = 1,
-    .groups = 1};
+static struct oct_conv_shape probe_shape(void)
+{
+    struct oct_conv_shape v = oct_conv_pointwise(8, 14, 14, 256, 256);
+    v.r = v.s = 3;
+    v.pad_h = v.pad_w = 1;
+    return v;
+}
 
 struct probe {
     void *x, *y, *w, *pack, *scale, *workspace, *flag;
@@ -84,26 +73,27 @@ static enum oct_status probe_open(
     oct_backend *backend, enum oct_dtype dtype, struct probe *p, struct oct_conv_fprop_args *args)
 {
     const float ones[3] = {1.0f, 1.0f, 1.0f};
-    size_t bytes = 0, x = (size_t)oct_conv_x_elements(&probe_shape) * 4;
+    const struct oct_conv_shape shape = probe_shape();
+    size_t bytes = 0, x = (size_t)oct_conv_x_elements(&shape) * 4;
 
-    *args = (struct oct_conv_fprop_args){.shape = probe_shape,
+    *args = (struct oct_conv_fprop_args){.shape = shape,
         .x = {.dtype = dtype, .planes = 1},
         .w = {.dtype = dtype, .planes = 1},
         .y_dtype = dtype == OCT_F32 ? OCT_F32 : OCT_BF16};
     OCT_TRY(backend->conv_fprop_check(backend, args, &bytes));
     OCT_TRY(backend->alloc(backend, x, &p->x));
-    OCT_TRY(backend->alloc(backend, (size_t)oct_conv_y_elements(&probe_shape) * 4, &p->y));
-    OCT_TRY(backend->alloc(backend, (size_t)oct_conv_w_elements(&probe_shape) * 4, &p->w));
-    OCT_TRY(backend->alloc(
-        backend, backend->weight_pack_bytes(backend, &probe_shape, dtype, 0), &p->pack));
+    OCT_TRY(backend->alloc(backend, (size_t)oct_conv_y_elements(&shape) * 4, &p->y));
+    OCT_TRY(backend->alloc(backend, (size_t)oct_conv_w_elements(&shape) * 4, &p->w));
+    OCT_TRY(
+        backend->alloc(backend, backend->weight_pack_bytes(backend, &shape, dtype, 0), &p->pack));
     OCT_TRY(backend->alloc(backend, sizeof ones, &p->scale));
     OCT_TRY(backend->alloc(backend, bytes ? bytes : 64, &p->workspace));
     OCT_TRY(backend->alloc(backend, 64, &p->flag));
     OCT_TRY(backend->clear(backend, p->x, x));
-    OCT_TRY(backend->clear(backend, p->w, (size_t)oct_conv_w_elements(&probe_shape) * 4));
+    OCT_TRY(backend->clear(backend, p->w, (size_t)oct_conv_w_elements(&shape) * 4));
     OCT_TRY(backend->upload(backend, p->scale, ones, sizeof ones));
     float *scale = p->scale;
-    struct oct_weight_pack_args pack = {.shape = probe_shape,
+    struct oct_weight_pack_args pack = {.shape = shape,
         .w = p->w,
         .dtype = dtype,
         .planes = 1,
@@ -139,7 +129,7 @@ static enum oct_status probe_rate(oct_backend *backend, enum oct_dtype dtype, do
         double seconds = oct_seconds() - begin;
         best = seconds < best ? seconds : best;
     }
-    *tera = 2e-12 * (double)oct_conv_macs(&probe_shape) / best;
+    *tera = 2e-12 * (double)oct_conv_macs(&args.shape) / best;
 out:
     probe_free(backend, &p);
     return status;

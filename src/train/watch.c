@@ -122,22 +122,7 @@ struct oct_samples {
 
 enum oct_status oct_samples_wanted(const struct oct_trainer *t, bool *wanted)
 {
-    const struct oct_conv_wgrad_args float_product = {.shape = {.n = 1,
-                                                          .d = 1,
-                                                          .h = 1,
-                                                          .w = 1,
-                                                          .c = 1,
-                                                          .k = 1,
-                                                          .t = 1,
-                                                          .r = 1,
-                                                          .s = 1,
-                                                          .stride_d = 1,
-                                                          .stride_h = 1,
-                                                          .stride_w = 1,
-                                                          .dilation_d = 1,
-                                                          .dilation_h = 1,
-                                                          .dilation_w = 1,
-                                                          .groups = 1},
+    const struct oct_conv_wgrad_args float_product = {.shape = oct_conv_pointwise(1, 1, 1, 1, 1),
         .x = {.dtype = OCT_F32, .planes = 1},
         .dy = {.dtype = OCT_F32, .planes = 1}};
     bool asked = t->options.stats_interval > 0;

@@ -8,24 +8,11 @@
 static inline struct oct_conv_shape conv_square(
     int n, int size, int c, int k, int filter, int stride, int pad, int dilation)
 {
-    struct oct_conv_shape v = {.n = n,
-        .d = 1,
-        .h = size,
-        .w = size,
-        .c = c,
-        .k = k,
-        .t = 1,
-        .r = filter,
-        .s = filter,
-        .stride_d = 1,
-        .stride_h = stride,
-        .stride_w = stride,
-        .pad_h = pad,
-        .pad_w = pad,
-        .dilation_d = 1,
-        .dilation_h = dilation,
-        .dilation_w = dilation,
-        .groups = 1};
+    struct oct_conv_shape v = oct_conv_pointwise(n, size, size, c, k);
+    v.r = v.s = filter;
+    v.stride_h = v.stride_w = stride;
+    v.pad_h = v.pad_w = pad;
+    v.dilation_h = v.dilation_w = dilation;
     return v;
 }
 

@@ -130,24 +130,12 @@ int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_
         return -1;
     const struct oct_value in = g->values[x];
     int dilation = attr->dilation ? attr->dilation : 1;
-    struct oct_conv_shape shape = {.n = in.n,
-        .d = 1,
-        .h = in.h,
-        .w = in.w,
-        .c = in.c,
-        .k = attr->k,
-        .t = 1,
-        .r = attr->r,
-        .s = attr->s,
-        .stride_d = 1,
-        .stride_h = attr->stride,
-        .stride_w = attr->stride,
-        .pad_h = attr->pad,
-        .pad_w = attr->pad,
-        .dilation_d = 1,
-        .dilation_h = dilation,
-        .dilation_w = dilation,
-        .groups = 1};
+    struct oct_conv_shape shape = oct_conv_pointwise(in.n, in.h, in.w, in.c, attr->k);
+    shape.r = attr->r;
+    shape.s = attr->s;
+    shape.stride_h = shape.stride_w = attr->stride;
+    shape.pad_h = shape.pad_w = attr->pad;
+    shape.dilation_h = shape.dilation_w = dilation;
     int p = oct_conv_p(&shape), q = oct_conv_q(&shape);
     if (p < 1 || q < 1) {
         g->status = oct_fail(OCT_SHAPE,

@@ -267,22 +267,7 @@ int oct_add_linear(struct oct_graph *g, int x, const char *name, int k)
         return -1;
     const struct oct_value in = g->values[x];
     const int64_t classes = k;
-    struct oct_conv_shape shape = {.n = in.n,
-        .d = 1,
-        .h = 1,
-        .w = 1,
-        .c = in.c,
-        .k = k,
-        .t = 1,
-        .r = 1,
-        .s = 1,
-        .stride_d = 1,
-        .stride_h = 1,
-        .stride_w = 1,
-        .dilation_d = 1,
-        .dilation_h = 1,
-        .dilation_w = 1,
-        .groups = 1};
+    const struct oct_conv_shape shape = oct_conv_pointwise(in.n, 1, 1, in.c, k);
     int y = oct_graph_value(g, OCT_VALUE_FEATURES, "logits", in.n, 1, 1, k);
     struct oct_node *node =
         oct_product_node(g, &linear_type, name, sizeof(struct linear), &shape, x, y);

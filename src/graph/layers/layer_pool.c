@@ -141,24 +141,12 @@ static const struct oct_node_type global_pool_type = {"global_pool", global_pool
 static struct oct_conv_shape pool_shape(
     const struct oct_value *in, int r, int s, int stride, int pad)
 {
-    struct oct_conv_shape shape = {.n = in->n,
-        .d = 1,
-        .h = in->h,
-        .w = in->w,
-        .c = in->c,
-        .k = in->c,
-        .t = 1,
-        .r = r,
-        .s = s,
-        .stride_d = 1,
-        .stride_h = stride,
-        .stride_w = stride,
-        .pad_h = pad,
-        .pad_w = pad,
-        .dilation_d = 1,
-        .dilation_h = 1,
-        .dilation_w = 1,
-        .groups = in->c};
+    struct oct_conv_shape shape = oct_conv_pointwise(in->n, in->h, in->w, in->c, in->c);
+    shape.r = r;
+    shape.s = s;
+    shape.stride_h = shape.stride_w = stride;
+    shape.pad_h = shape.pad_w = pad;
+    shape.groups = in->c;
     return shape;
 }
 

@@ -212,28 +212,15 @@ static enum oct_status numbers_of_codes(
 {
     const struct oct_product *self = node->self;
     const struct oct_conv_shape *in = &node->shape;
-    struct oct_pool_args args = {.shape = {.n = in->n,
-                                     .d = in->d,
-                                     .h = in->h,
-                                     .w = in->w,
-                                     .c = in->c,
-                                     .k = in->c,
-                                     .t = 1,
-                                     .r = 1,
-                                     .s = 1,
-                                     .stride_d = 1,
-                                     .stride_h = 1,
-                                     .stride_w = 1,
-                                     .dilation_d = 1,
-                                     .dilation_h = 1,
-                                     .dilation_w = 1,
-                                     .groups = in->c},
+    struct oct_pool_args args = {.shape = oct_conv_pointwise(in->n, in->h, in->w, in->c, in->c),
         .average = 1,
         .x = x->data,
         .x_dtype = OCT_S8,
         .x_scale = x->scale,
         .y = oct_buffer_data(self->x_sample),
         .y_dtype = OCT_F32};
+    args.shape.d = in->d;
+    args.shape.groups = in->c;
     return g->backend->pool(g->backend, &args);
 }
 
