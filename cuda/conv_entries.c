@@ -1,26 +1,15 @@
 /* The products' checks at plan time, and the entries that are a sweep (conv_sweep.h). */
+#include "backend_check.h"
 #include "conv_sweep.h"
 #include "conv_wgrad.h"
 
-static enum oct_status check_shape(const char *op, const struct oct_conv_shape *v)
+static enum oct_status check_int8(const char *op, enum oct_dtype dtype)
 {
-    if (v->n < 1 || v->h < 1 || v->w < 1 || v->c < 1 || v->k < 1 || v->r < 1 || v->s < 1 ||
-        v->stride_h < 1 || v->stride_w < 1 || v->dilation_h < 1 || v->dilation_w < 1 ||
-        v->pad_h < 0 || v->pad_w < 0)
-        return oct_fail(OCT_SHAPE,
-            "%s: input %dx%dx%dx%d, filter %dx%dx%d: extents, strides and dilations must be at "
-            "least 1, paddings at least 0",
-            op, v->n, v->h, v->w, v->c, v->k, v->r, v->s);
-    if (v->d != 1 || v->t != 1)
+    if (dtype != OCT_S8)
         return oct_fail(OCT_UNSUPPORTED,
-            "%s: depth D=%d T=%d: the cuda backend has two-dimensional products only", op, v->d,
-            v->t);
-    if (v->groups != 1)
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: groups=%d: the cuda backend has products with 1 group only", op, v->groups);
-    if (oct_conv_p(v) < 1 || oct_conv_q(v) < 1)
-        return oct_fail(OCT_SHAPE, "%s: filter %dx%d does not fit into %dx%d with padding %dx%d",
-            op, v->r, v->s, v->h, v->w, v->pad_h, v->pad_w);
+            "%s: operands are %s: the cuda backend has int8 products only, use --precision int8 "
+            "without float layers or --device cpu",
+            op, oct_dtype_name(dtype));
     return OCT_OK;
 }
 
@@ -43,31 +32,6 @@ static enum oct_status check_size(const char *op, const struct oct_conv_shape *v
     return OCT_OK;
 }
 
-static enum oct_status check_operand(
-    const char *op, const char *name, const struct oct_operand *x, int per_k_legal)
-{
-    if (x->dtype != OCT_S8)
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: %s is %s: the cuda backend has int8 products only, use --precision int8 without "
-            "float layers or --device cpu",
-            op, name, oct_dtype_name(x->dtype));
-    if (x->planes != 1 && x->planes != 2)
-        return oct_fail(OCT_ARG, "%s: %s has %d planes: use 1 or 2", op, name, x->planes);
-    if (x->scale_per_k && !per_k_legal)
-        return oct_fail(OCT_ARG,
-            "%s: %s has a scale per output channel, but the product sums over those: use one scale",
-            op, name);
-    return OCT_OK;
-}
-
-static enum oct_status check_output(const char *op, enum oct_dtype dtype)
-{
-    if (dtype != OCT_F32 && dtype != OCT_BF16)
-        return oct_fail(
-            OCT_UNSUPPORTED, "%s: output %s: use f32 or bf16", op, oct_dtype_name(dtype));
-    return OCT_OK;
-}
-
 static enum oct_status check_sums(const char *op, const struct oct_conv_shape *v, int dgrad)
 {
     for (int i = 0; i < oct_cuda_sweep_count(v, dgrad); i++) {
@@ -86,11 +50,9 @@ enum oct_status oct_cuda_conv_fprop_check(
     oct_backend *backend, const struct oct_conv_fprop_args *a, size_t *workspace)
 {
     (void)backend;
-    OCT_TRY(check_shape("conv_fprop", &a->shape));
+    OCT_TRY(check_int8("conv_fprop", a->x.dtype));
+    OCT_TRY(oct_check_conv_fprop(a));
     OCT_TRY(check_size("conv_fprop", &a->shape));
-    OCT_TRY(check_operand("conv_fprop", "x", &a->x, 0));
-    OCT_TRY(check_operand("conv_fprop", "w", &a->w, 1));
-    OCT_TRY(check_output("conv_fprop", a->y_dtype));
     OCT_TRY(check_sums("conv_fprop", &a->shape, 0));
     *workspace = 0;
     return OCT_OK;
@@ -115,11 +77,9 @@ enum oct_status oct_cuda_conv_dgrad_check(
     oct_backend *backend, const struct oct_conv_dgrad_args *a, size_t *workspace)
 {
     (void)backend;
-    OCT_TRY(check_shape("conv_dgrad", &a->shape));
+    OCT_TRY(check_int8("conv_dgrad", a->dy.dtype));
+    OCT_TRY(oct_check_conv_dgrad(a));
     OCT_TRY(check_size("conv_dgrad", &a->shape));
-    OCT_TRY(check_operand("conv_dgrad", "dy", &a->dy, 0));
-    OCT_TRY(check_operand("conv_dgrad", "w", &a->w, 0));
-    OCT_TRY(check_output("conv_dgrad", a->dx_dtype));
     OCT_TRY(check_sums("conv_dgrad", &a->shape, 1));
     *workspace = 0;
     return OCT_OK;
@@ -142,10 +102,9 @@ enum oct_status oct_cuda_conv_dgrad(oct_backend *backend, const struct oct_conv_
 enum oct_status oct_cuda_conv_wgrad_check(
     oct_backend *backend, const struct oct_conv_wgrad_args *a, size_t *workspace)
 {
-    OCT_TRY(check_shape("conv_wgrad", &a->shape));
+    OCT_TRY(check_int8("conv_wgrad", a->x.dtype));
+    OCT_TRY(oct_check_conv_wgrad(a));
     OCT_TRY(check_size("conv_wgrad", &a->shape));
-    OCT_TRY(check_operand("conv_wgrad", "x", &a->x, 0));
-    OCT_TRY(check_operand("conv_wgrad", "dy", &a->dy, 1));
     *workspace = oct_cuda_wgrad_workspace(oct_cuda_of(backend), a);
     return OCT_OK;
 }

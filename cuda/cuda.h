@@ -67,7 +67,7 @@ enum oct_status oct_cuda_status(cudaError_t error, const char *what);
             return cuda_status_;                                                                   \
     } while (0)
 
-/* products: conv_entries.c, conv_sweep.cu, conv_wgrad.cu, weight_pack.cu */
+/* products: conv_entries.c (conv_sweep.cu), conv_wgrad.cu, weight_pack.cu */
 enum oct_status oct_cuda_conv_fprop_check(
     oct_backend *, const struct oct_conv_fprop_args *, size_t *workspace);
 enum oct_status oct_cuda_conv_fprop(oct_backend *, const struct oct_conv_fprop_args *);
@@ -81,7 +81,7 @@ size_t oct_cuda_weight_pack_bytes(
     oct_backend *, const struct oct_conv_shape *, enum oct_dtype, int dgrad);
 enum oct_status oct_cuda_weight_pack(oct_backend *, const struct oct_weight_pack_args *);
 
-/* quantise.cu, range.cu */
+/* quantise.cu, stats.cu, range.cu */
 size_t oct_cuda_channel_workspace(oct_backend *, int64_t rows, int channels);
 enum oct_status oct_cuda_quantise(oct_backend *, const struct oct_quantise_args *);
 enum oct_status oct_cuda_channel_stats(oct_backend *, const struct oct_channel_stats_args *);
@@ -89,7 +89,7 @@ enum oct_status oct_cuda_channel_sum(oct_backend *, const struct oct_channel_sum
 enum oct_status oct_cuda_count_above(oct_backend *, const struct oct_count_above_args *);
 enum oct_status oct_cuda_range_update(oct_backend *, const struct oct_range_update_args *);
 
-/* norm_fwd.cu, norm_bwd.cu */
+/* norm_fwd.cu, norm_bwd.cu, norm_apply.cu */
 enum oct_status oct_cuda_stats_clear(oct_backend *, const struct oct_acc_stats *, int channels);
 enum oct_status oct_cuda_bn_finalize(oct_backend *, const struct oct_bn_finalize_args *);
 enum oct_status oct_cuda_act_fwd(oct_backend *, const struct oct_act_fwd_args *);

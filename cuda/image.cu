@@ -1,5 +1,5 @@
 /* Images: u8 to normalised f32 or bf16, one element of the result a thread. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "elementwise.cuh"
 
 OCT_KERNEL image_kernel(const oct_image_args g)
@@ -23,11 +23,7 @@ OCT_KERNEL image_kernel(const oct_image_args g)
 extern "C" enum oct_status oct_cuda_image(oct_backend *backend, const struct oct_image_args *g)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    OCT_TRY(oct_cuda_check_rows("image", g->rows, g->channels, g->x_dtype));
-    if (g->channels > 4 || g->channels_out < g->channels)
-        return oct_fail(OCT_SHAPE,
-            "image of %d channels to %d: at most 4, and no fewer out than in", g->channels,
-            g->channels_out);
+    OCT_TRY(oct_check_image(g));
     const dim3 grid = walk_grid<1>(cuda, g->rows, g->channels_out);
     image_kernel<<<grid, THREADS, 0, cuda->stream>>>(*g);
     OCT_CUDA(cudaGetLastError());

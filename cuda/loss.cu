@@ -1,6 +1,6 @@
 /* Softmax cross-entropy, one block a sample. Its two sums run over the classes in their order, in
  * double: one thread each, out of shared memory, while everything else is spread over the block. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "elementwise.cuh"
 
 enum { LOSS_THREADS = 128, LOSS_TILE = 512, SUM_THREAD_D = WARP };
@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(LOSS_THREADS) loss_kernel(const oct_los
 
 extern "C" enum oct_status oct_cuda_loss(oct_backend *backend, const struct oct_loss_args *g)
 {
-    OCT_TRY(oct_cuda_check_rows("loss", g->n, g->k, OCT_F32));
+    OCT_TRY(oct_check_loss(g));
     loss_kernel<<<(unsigned)g->n, LOSS_THREADS, 0, oct_cuda_of(backend)->stream>>>(*g);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;

@@ -2,7 +2,7 @@
  * da and y once and writes both int8 copies of dy, with dz for the residual branch and what the
  * clip rules need. Counts and maxima per channel gather in registers, then in shared memory, and
  * leave a block as one integer atomic a channel. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "gate.cuh"
 
 #include "base/bn.h"
@@ -334,7 +334,7 @@ extern "C" enum oct_status oct_cuda_bn_bwd_apply(
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     const size_t channels = (size_t)(g->channels > 0 ? g->channels : 0);
 
-    OCT_TRY(oct_cuda_check_apply(g));
+    OCT_TRY(oct_check_bn_bwd_apply(g));
     if (g->amax)
         OCT_CUDA(cudaMemsetAsync(g->amax, 0, channels * sizeof *g->amax, cuda->stream));
     if (g->above)

@@ -1,6 +1,6 @@
 /* Backward of normalise-and-activate up to the scales: the sums and extremes of dz over the pixels,
  * and what follows from them per channel. The pass that makes dy is in norm_apply.cu. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "gate.cuh"
 #include "reduce.cuh"
 
@@ -149,9 +149,7 @@ extern "C" enum oct_status oct_cuda_bn_bwd_reduce(
     oct_backend *backend, const struct oct_bn_bwd_reduce_args *g)
 {
     const cudaStream_t stream = oct_cuda_of(backend)->stream;
-    OCT_TRY(oct_cuda_check_shape("bn_bwd_reduce", g->rows, 0, g->channels));
-    OCT_TRY(oct_cuda_check_float("bn_bwd_reduce", "da", g->da_dtype));
-    OCT_TRY(oct_cuda_check_float("bn_bwd_reduce", "y", g->y_dtype));
+    OCT_TRY(oct_check_bn_bwd_reduce(g));
     if (g->rows > 0)
         reduce_launch(*g, stream);
     OCT_CUDA(cudaGetLastError());
@@ -207,7 +205,7 @@ OCT_KERNEL_OF(1) bwd_finalize_kernel(const oct_bn_bwd_finalize_args g)
 extern "C" enum oct_status oct_cuda_bn_bwd_finalize(
     oct_backend *backend, const struct oct_bn_bwd_finalize_args *g)
 {
-    OCT_TRY(oct_cuda_check_bwd_finalize(g));
+    OCT_TRY(oct_check_bn_bwd_finalize(g));
     const size_t shared = sizeof(double) * (size_t)g->channels;
     bwd_finalize_kernel<<<1, THREADS, shared, oct_cuda_of(backend)->stream>>>(*g);
     OCT_CUDA(cudaGetLastError());

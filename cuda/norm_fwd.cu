@@ -1,6 +1,6 @@
 /* Forward of normalise-and-activate: bn_finalize, one block over the channels, and act_fwd, one
  * pass over the pixels that reads y (and the residual) once and writes every output. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "elementwise.cuh"
 
 #include "base/bn.h"
@@ -120,7 +120,7 @@ extern "C" enum oct_status oct_cuda_bn_finalize(
     oct_backend *backend, const struct oct_bn_finalize_args *g)
 {
     finalize_job job = {*g, {}};
-    OCT_TRY(oct_cuda_check_finalize(g));
+    OCT_TRY(oct_check_bn_finalize(g));
     if (g->acc)
         job.acc = *g->acc;
     finalize_kernel<<<1, THREADS, 0, oct_cuda_of(backend)->stream>>>(job);
@@ -291,14 +291,18 @@ extern "C" enum oct_status oct_cuda_act_fwd(oct_backend *backend, const struct o
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     oct_act_fwd_args args = *g;
 
-    OCT_TRY(oct_cuda_check_act(g));
+    OCT_TRY(oct_check_act_fwd(g));
     if (g->amax)
         OCT_CUDA(cudaMemsetAsync(g->amax, 0, sizeof *g->amax, cuda->stream));
     if (g->rows == 0)
         return OCT_OK;
     if (!g->a)
         flatten(&args);
-    OCT_TRY(oct_cuda_check_shape("act_fwd", args.rows, 1, args.channels));
+    if (args.rows > INT32_MAX)
+        return oct_fail(OCT_SHAPE,
+            "act_fwd: %lld pixels of %d channels are more than the cuda backend takes: use a "
+            "smaller batch",
+            (long long)g->rows, g->channels);
     act_launch(cuda, args);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;

@@ -1,6 +1,6 @@
 /* Pooling over NHWC: four channels of one pixel a thread, forward over the outputs, backward over
  * the inputs, which gather the windows that cover them in the order (p, q). */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "elementwise.cuh"
 
 enum { POOL_V = 4 };
@@ -103,7 +103,7 @@ template <bool AVERAGE> static void pool_launch(const struct oct_cuda *cuda, con
 extern "C" enum oct_status oct_cuda_pool(oct_backend *backend, const struct oct_pool_args *g)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    OCT_TRY(oct_cuda_check_pool(g));
+    OCT_TRY(oct_check_pool(g));
     if (g->average)
         pool_launch<true>(cuda, *g);
     else
@@ -196,7 +196,7 @@ extern "C" enum oct_status oct_cuda_pool_bwd(
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     const oct_conv_shape *v = &g->shape;
-    OCT_TRY(oct_cuda_check_pool_bwd(g));
+    OCT_TRY(oct_check_pool_bwd(g));
     const int64_t rows = oct_conv_x_elements(v) / v->c;
     const bool vectors =
         v->c % POOL_V == 0 && is_aligned(g->dy) && is_aligned(g->dx) && is_aligned(g->winner);

@@ -1,6 +1,6 @@
 /* Plain quantisation to one or two planes of codes: images and the gradient of the logits. The
  * large tensors are quantised by the passes that make them (norm_fwd.cu, norm_apply.cu). */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "elementwise.cuh"
 
 #include "base/rng.h"
@@ -93,10 +93,7 @@ extern "C" enum oct_status oct_cuda_quantise(
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     oct_quantise_args args = *g;
 
-    OCT_TRY(oct_cuda_check_rows("quantise", g->rows, g->channels, g->dtype));
-    if (g->range.count != 1 && g->range.count != g->channels)
-        return oct_fail(OCT_ARG, "quantise with %d ranges for %d channels: give 1 or one each",
-            g->range.count, g->channels);
+    OCT_TRY(oct_check_quantise(g));
     flatten(&args);
     if (args.channels % QUANTISE_V == 0 && is_aligned(g->x) && is_aligned(g->q) &&
         is_aligned(g->q_lo)) {

@@ -1,6 +1,6 @@
 /* Statistics per channel: channel_stats, channel_sum, count_above. Sums go through the chunks of
  * reduce.cuh; maxima and counts have no order and go through one pass with integer atomics. */
-#include "cuda_check.h"
+#include "backend_check.h"
 #include "reduce.cuh"
 
 #include <float.h>
@@ -235,9 +235,9 @@ extern "C" enum oct_status oct_cuda_channel_stats(
     oct_backend *backend, const struct oct_channel_stats_args *g)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    OCT_TRY(oct_cuda_check_rows("channel_stats", g->rows, g->channels, g->dtype));
+    OCT_TRY(oct_check_channel_stats(g));
     const bool sums = g->sum || g->sumsq || g->min || g->max;
-    if (!sums && g->channels <= OCT_CUDA_MAX_CHANNELS)
+    if (!sums && g->channels <= OCT_NORM_MAX_CHANNELS)
         return amax_only(cuda, *g);
     stats_launch<true>(*g, cuda->stream);
     OCT_CUDA(cudaGetLastError());
@@ -262,7 +262,7 @@ extern "C" enum oct_status oct_cuda_channel_sum(
     oct_backend *backend, const struct oct_channel_sum_args *g)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    OCT_TRY(oct_cuda_check_rows("channel_sum", g->rows, g->channels, OCT_F32));
+    OCT_TRY(oct_check_channel_sum(g));
     oct_channel_stats_args stats = {};
     stats.rows = g->rows;
     stats.channels = g->channels;
@@ -285,7 +285,7 @@ OCT_DEVICE_INLINE void put_counts(
 {
 #pragma unroll
     for (int k = 0; k < V; k++) {
-        if (count[k] > 0 && g.channels <= OCT_CUDA_MAX_CHANNELS)
+        if (count[k] > 0 && g.channels <= OCT_NORM_MAX_CHANNELS)
             atomicAdd(&shared[channel + k], count[k]);
         else if (count[k] > 0)
             atomicAdd((unsigned long long *)&g.count[channel + k], (unsigned long long)count[k]);
@@ -299,7 +299,7 @@ template <int V> OCT_KERNEL count_kernel(const oct_count_above_args g)
     walk w = walk_begin<V>(g.rows, g.channels);
     const int channel = w.channel;
     const float limit_all = g.total ? g.threshold_all[0] : INFINITY;
-    const bool gather = g.count && g.channels <= OCT_CUDA_MAX_CHANNELS;
+    const bool gather = g.count && g.channels <= OCT_NORM_MAX_CHANNELS;
     uint32_t count[V] = {}, all = 0;
     float limit[V] = {};
 
@@ -335,10 +335,8 @@ extern "C" enum oct_status oct_cuda_count_above(
     oct_backend *backend, const struct oct_count_above_args *g)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    const bool gather = g->count && g->channels <= OCT_CUDA_MAX_CHANNELS;
-    OCT_TRY(oct_cuda_check_rows("count_above", g->rows, g->channels, g->dtype));
-    if (!g->threshold != !g->count || !g->threshold_all != !g->total)
-        return oct_fail(OCT_ARG, "count_above: a threshold and its count come together");
+    const bool gather = g->count && g->channels <= OCT_NORM_MAX_CHANNELS;
+    OCT_TRY(oct_check_count_above(g));
     if (g->count)
         OCT_CUDA(
             cudaMemsetAsync(g->count, 0, sizeof *g->count * (size_t)g->channels, cuda->stream));

@@ -2,6 +2,8 @@
  * the sweep its depth (tap, channel), padded with zeros. */
 #include "conv_sweep.h"
 
+#include "backend_check.h"
+
 struct pack {
     const float *w;
     const float *inverse;
@@ -136,11 +138,7 @@ extern "C" enum oct_status oct_cuda_weight_pack(
         return oct_fail(OCT_UNSUPPORTED,
             "weight_pack: %s weights: the cuda backend has int8 products only",
             oct_dtype_name(a->dtype));
-    if (a->dgrad && a->range.count > 1)
-        return oct_fail(OCT_ARG,
-            "weight_pack: %d scales for the backward-data pack, which sums over output channels: "
-            "use one scale",
-            a->range.count);
+    OCT_TRY(oct_check_weight_pack(a));
     if (a->fprop) {
         const pack p = make_pack(a, 0, 0);
         pack_fprop_kernel<<<blocks(p.k * (p.pitch / 4), THREADS), THREADS, 0, cuda->stream>>>(p);

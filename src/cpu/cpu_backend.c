@@ -1,4 +1,5 @@
-/* Opens the CPU backend: thread pool, instruction set, oneDNN, the table; and its memory group.
+/* Opens the CPU backend: thread pool, instruction set, oneDNN, the table; its memory group; and the
+ * probe of a product unit that has slow periods.
  * Device memory is host memory, and every op has finished when it returns. */
 #include "cpu/cpu.h"
 #include "cpu/dnnl.h"

@@ -2,6 +2,7 @@
  * to the sweeps and the weight gradient. */
 #include "cpu/cpu_conv.h"
 
+#include "backend_check.h"
 #include "cpu/dnnl.h"
 
 #include <stdio.h>
@@ -76,51 +77,6 @@ void oct_cpu_conv_close(struct oct_cpu *cpu)
     cpu->scratch = NULL;
 }
 
-static enum oct_status check_shape(const char *op, const struct oct_conv_shape *v)
-{
-    if (v->n < 1 || v->h < 1 || v->w < 1 || v->c < 1 || v->k < 1 || v->r < 1 || v->s < 1 ||
-        v->stride_h < 1 || v->stride_w < 1 || v->dilation_h < 1 || v->dilation_w < 1 ||
-        v->pad_h < 0 || v->pad_w < 0)
-        return oct_fail(OCT_SHAPE,
-            "%s: input %dx%dx%dx%d, filter %dx%dx%d: extents, strides and dilations must be at "
-            "least 1, paddings at least 0",
-            op, v->n, v->h, v->w, v->c, v->k, v->r, v->s);
-    if (v->d != 1 || v->t != 1)
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: depth D=%d T=%d: the cpu backend has two-dimensional int8 products only", op, v->d,
-            v->t);
-    if (v->groups != 1)
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: groups=%d: the cpu backend has int8 products with 1 group only", op, v->groups);
-    if (oct_conv_p(v) < 1 || oct_conv_q(v) < 1)
-        return oct_fail(OCT_SHAPE, "%s: filter %dx%d does not fit into %dx%d with padding %dx%d",
-            op, v->r, v->s, v->h, v->w, v->pad_h, v->pad_w);
-    return OCT_OK;
-}
-
-static enum oct_status check_operand(
-    const char *op, const char *name, const struct oct_operand *x, int per_k_legal)
-{
-    if (x->dtype != OCT_S8)
-        return oct_fail(OCT_UNSUPPORTED, "%s: %s is %s beside an int8 operand: use s8 for both", op,
-            name, oct_dtype_name(x->dtype));
-    if (x->planes != 1 && x->planes != 2)
-        return oct_fail(OCT_ARG, "%s: %s has %d planes: use 1 or 2", op, name, x->planes);
-    if (x->scale_per_k && !per_k_legal)
-        return oct_fail(OCT_ARG,
-            "%s: %s has a scale per output channel, but the product sums over those: use one scale",
-            op, name);
-    return OCT_OK;
-}
-
-static enum oct_status check_output(const char *op, enum oct_dtype dtype)
-{
-    if (dtype != OCT_F32 && dtype != OCT_BF16)
-        return oct_fail(
-            OCT_UNSUPPORTED, "%s: output %s: use f32 or bf16", op, oct_dtype_name(dtype));
-    return OCT_OK;
-}
-
 static struct oct_sweep_args fprop_sweep(const struct oct_conv_fprop_args *a)
 {
     struct oct_sweep_args s = {.shape = &a->shape,
@@ -155,10 +111,7 @@ static enum oct_status conv_fprop_check(
     const struct oct_sweep_args sweep = fprop_sweep(a);
     if (a->x.dtype != OCT_S8)
         return oct_dnnl_conv_fprop_check(cpu, a, workspace);
-    OCT_TRY(check_shape("conv_fprop", &a->shape));
-    OCT_TRY(check_operand("conv_fprop", "x", &a->x, 0));
-    OCT_TRY(check_operand("conv_fprop", "w", &a->w, 1));
-    OCT_TRY(check_output("conv_fprop", a->y_dtype));
+    OCT_TRY(oct_check_conv_fprop(a));
     return oct_sweep_check(cpu, &sweep, workspace);
 }
 
@@ -178,10 +131,7 @@ static enum oct_status conv_dgrad_check(
     const struct oct_sweep_args sweep = dgrad_sweep(a);
     if (a->dy.dtype != OCT_S8)
         return oct_dnnl_conv_dgrad_check(cpu, a, workspace);
-    OCT_TRY(check_shape("conv_dgrad", &a->shape));
-    OCT_TRY(check_operand("conv_dgrad", "dy", &a->dy, 0));
-    OCT_TRY(check_operand("conv_dgrad", "w", &a->w, 0));
-    OCT_TRY(check_output("conv_dgrad", a->dx_dtype));
+    OCT_TRY(oct_check_conv_dgrad(a));
     return oct_sweep_check(cpu, &sweep, workspace);
 }
 
@@ -200,9 +150,7 @@ static enum oct_status conv_wgrad_check(
     struct oct_cpu *cpu = oct_cpu_of(backend);
     if (a->x.dtype != OCT_S8)
         return oct_dnnl_conv_wgrad_check(cpu, a, workspace);
-    OCT_TRY(check_shape("conv_wgrad", &a->shape));
-    OCT_TRY(check_operand("conv_wgrad", "x", &a->x, 0));
-    OCT_TRY(check_operand("conv_wgrad", "dy", &a->dy, 1));
+    OCT_TRY(oct_check_conv_wgrad(a));
     return oct_wgrad_check(cpu, a, workspace);
 }
 
@@ -227,11 +175,7 @@ static enum oct_status weight_pack(oct_backend *backend, const struct oct_weight
 {
     if (a->dtype != OCT_S8)
         return oct_dnnl_weight_pack(oct_cpu_of(backend), a);
-    if (a->dgrad && a->range.count > 1)
-        return oct_fail(OCT_ARG,
-            "weight_pack: %d scales for the backward-data pack, which sums over output channels: "
-            "use one scale",
-            a->range.count);
+    OCT_TRY(oct_check_weight_pack(a));
     oct_pack_run(oct_cpu_of(backend), a);
     return OCT_OK;
 }

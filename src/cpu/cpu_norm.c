@@ -60,34 +60,6 @@ static void merge(struct found *all, const struct oct_norm_found *item)
         atomic_fetch_add(&all->above_all, item->above_all);
 }
 
-static int is_float(enum oct_dtype dtype)
-{
-    return dtype == OCT_F32 || dtype == OCT_BF16;
-}
-
-static enum oct_status check_shape(const char *op, int64_t rows, int channels)
-{
-    if (rows < 0 || rows > INT32_MAX || channels < 1 || channels > OCT_NORM_MAX_CHANNELS)
-        return oct_fail(OCT_SHAPE,
-            "%s: %lld pixels of %d channels; this backend takes up to 2^31 - 1 "
-            "pixels of 1 to %d channels",
-            op, (long long)rows, channels, OCT_NORM_MAX_CHANNELS);
-    return OCT_OK;
-}
-
-static enum oct_status check_range(
-    const char *op, const struct oct_range *range, int count, int planes)
-{
-    int code_max = planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX;
-    if (!range->inverse || (range->count != 1 && range->count != count) ||
-        range->code_max != code_max)
-        return oct_fail(OCT_ARG,
-            "%s: range of %d entries, largest code %d; codes in %d plane(s) of "
-            "this copy need %d, %d",
-            op, range->count, range->code_max, planes, count, code_max);
-    return OCT_OK;
-}
-
 static int64_t items_of(int64_t elements)
 {
     return (elements + ITEM_ELEMENTS - 1) / ITEM_ELEMENTS;
@@ -167,14 +139,7 @@ static void finalize_work(void *args, int64_t item, int thread)
 static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_finalize_args *g)
 {
     struct oct_bn_finalize_args args = *g;
-    OCT_TRY(check_shape("bn_finalize", g->count, g->channels));
-    if (g->training && (g->count < 1 || !g->flag || (!g->acc && !(g->sum && g->sumsq))))
-        return oct_fail(OCT_ARG,
-            "bn_finalize: training needs a pixel count of at least 1 (found "
-            "%lld), a flag, and statistics (acc, or sum and sumsq)",
-            (long long)g->count);
-    if ((g->xhat_max || g->z_amax) && !g->acc && !(g->y_min && g->y_max))
-        return oct_fail(OCT_ARG, "bn_finalize: xhat_max and z_amax need acc, or y_min and y_max");
+    OCT_TRY(oct_check_bn_finalize(g));
     oct_pool_run(oct_cpu_of(backend)->pool, 1, finalize_work, &args);
     return OCT_OK;
 }
@@ -198,43 +163,13 @@ static void act_work(void *job_, int64_t item, int thread)
     merge(&job->found, &found);
 }
 
-static enum oct_status check_act(const struct oct_act_fwd_args *g)
-{
-    if (g->a)
-        OCT_TRY(check_shape("act_fwd", g->rows, g->channels));
-    if (g->rows < 0 || g->channels < 1)
-        return oct_fail(
-            OCT_SHAPE, "act_fwd: %lld pixels of %d channels", (long long)g->rows, g->channels);
-    if (!g->a != !g->b)
-        return oct_fail(OCT_ARG, "act_fwd: one of a and b is missing; give both or neither");
-    if (!is_float(g->y_dtype))
-        return oct_fail(
-            OCT_UNSUPPORTED, "act_fwd: y is %s; it can be f32 or bf16", oct_dtype_name(g->y_dtype));
-    if (g->residual && !is_float(g->residual_dtype) && g->residual_dtype != OCT_S8)
-        return oct_fail(OCT_UNSUPPORTED, "act_fwd: the residual is %s; it can be s8, bf16 or f32",
-            oct_dtype_name(g->residual_dtype));
-    if (g->residual && g->residual_dtype == OCT_S8 && !g->residual_scale)
-        return oct_fail(OCT_ARG, "act_fwd: an s8 residual needs residual_scale");
-    if (g->x && !is_float(g->x_dtype) && g->x_dtype != OCT_S8)
-        return oct_fail(OCT_UNSUPPORTED, "act_fwd: x is %s; it can be s8, bf16 or f32",
-            oct_dtype_name(g->x_dtype));
-    if (g->trunk && !is_float(g->trunk_dtype))
-        return oct_fail(OCT_UNSUPPORTED, "act_fwd: the trunk is %s; it can be bf16 or f32",
-            oct_dtype_name(g->trunk_dtype));
-    if (!g->flag)
-        return oct_fail(OCT_ARG, "act_fwd: flag is NULL; give the step's flag");
-    if (g->x && g->x_dtype == OCT_S8)
-        OCT_TRY(check_range("act_fwd", &g->x_range, 1, 1));
-    return OCT_OK;
-}
-
 static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_args *g)
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
     struct act_job job = {.args = *g, .norm = cpu->norm, .elements = g->rows * g->channels};
     struct wide a, b;
 
-    OCT_TRY(check_act(g));
+    OCT_TRY(oct_check_act_fwd(g));
     if (g->a) {
         job.args.a = widen(g->a, g->channels, &a);
         job.args.b = widen(g->b, g->channels, &b);
@@ -321,22 +256,13 @@ static void merge_chunks_work(void *job_, int64_t item, int thread)
     }
 }
 
-static enum oct_status check_backward(const char *op, enum oct_dtype da, enum oct_dtype y)
-{
-    if (!is_float(da) || !is_float(y))
-        return oct_fail(OCT_UNSUPPORTED, "%s: da is %s and y is %s; they can be f32 or bf16", op,
-            oct_dtype_name(da), oct_dtype_name(y));
-    return OCT_OK;
-}
-
 static enum oct_status bn_bwd_reduce(oct_backend *backend, const struct oct_bn_bwd_reduce_args *g)
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
     struct reduce_job job = {g, cpu->norm};
     int64_t groups = (g->channels + GROUP_CHANNELS - 1) / GROUP_CHANNELS;
 
-    OCT_TRY(check_shape("bn_bwd_reduce", g->rows, g->channels));
-    OCT_TRY(check_backward("bn_bwd_reduce", g->da_dtype, g->y_dtype));
+    OCT_TRY(oct_check_bn_bwd_reduce(g));
     oct_pool_run(cpu->pool, chunks_of(g->rows), reduce_work, &job);
     oct_pool_run(cpu->pool, groups, merge_chunks_work, &job);
     return OCT_OK;
@@ -380,11 +306,7 @@ static enum oct_status bn_bwd_finalize(
     oct_backend *backend, const struct oct_bn_bwd_finalize_args *g)
 {
     struct oct_bn_bwd_finalize_args args = *g;
-    OCT_TRY(check_shape("bn_bwd_finalize", g->count, g->channels));
-    if (g->count < 1)
-        return oct_fail(OCT_ARG, "bn_bwd_finalize: no pixels to average over; count must be >= 1");
-    if (g->bound && !(g->dz_min && g->dz_max && g->xhat_max))
-        return oct_fail(OCT_ARG, "bn_bwd_finalize: bound needs dz_min, dz_max and xhat_max");
+    OCT_TRY(oct_check_bn_bwd_finalize(g));
     oct_pool_run(oct_cpu_of(backend)->pool, 1, bwd_finalize_work, &args);
     return OCT_OK;
 }
@@ -438,29 +360,6 @@ static void merge_channels(const struct oct_bn_bwd_apply_args *g, int threads)
         }
 }
 
-static enum oct_status check_apply(const struct oct_bn_bwd_apply_args *g)
-{
-    const char *op = "bn_bwd_apply";
-    OCT_TRY(check_shape(op, g->rows, g->channels));
-    OCT_TRY(check_backward(op, g->da_dtype, g->y_dtype));
-    if (g->q_channel)
-        OCT_TRY(check_range(op, &g->range_channel, g->channels, g->q_channel_lo ? 2 : 1));
-    if (g->q_tensor)
-        OCT_TRY(check_range(op, &g->range_tensor, 1, g->q_tensor_lo ? 2 : 1));
-    if (g->rounding == OCT_STOCHASTIC && (!g->step || g->rows_per_sample < 1))
-        return oct_fail(OCT_ARG,
-            "%s: stochastic rounding needs step and rows_per_sample (found "
-            "%lld)",
-            op, (long long)g->rows_per_sample);
-    if ((g->dy && !is_float(g->dy_dtype)) || (g->d_residual && !is_float(g->d_residual_dtype)))
-        return oct_fail(OCT_UNSUPPORTED, "%s: dy and d_residual can be f32 or bf16", op);
-    if ((g->above && !g->sigma) || (g->above_all && !g->sigma_all))
-        return oct_fail(OCT_ARG, "%s: a count without its threshold; give sigma and sigma_all", op);
-    if (!g->flag)
-        return oct_fail(OCT_ARG, "%s: flag is NULL; give the step's flag", op);
-    return OCT_OK;
-}
-
 static enum oct_status bn_bwd_apply(oct_backend *backend, const struct oct_bn_bwd_apply_args *g)
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
@@ -468,7 +367,7 @@ static enum oct_status bn_bwd_apply(oct_backend *backend, const struct oct_bn_bw
     const int threads = oct_pool_threads(cpu->pool), c = g->channels;
     struct wide wide[8];
 
-    OCT_TRY(check_apply(g));
+    OCT_TRY(oct_check_bn_bwd_apply(g));
     job.args.a = widen(g->a, c, &wide[0]);
     job.args.b = widen(g->b, c, &wide[1]);
     job.args.ix = widen(g->ix, c, &wide[2]);

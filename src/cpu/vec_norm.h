@@ -8,12 +8,12 @@
 #ifndef OCT_VEC_NORM_H
 #define OCT_VEC_NORM_H
 
+#include "backend_check.h"
 #include "cpu/cpu.h"
 #include "cpu/vec16.h"
 
 enum {
     OCT_NORM_UNIT = 64,
-    OCT_NORM_MAX_CHANNELS = 4096,
     OCT_NORM_SUMS = 5 /* arrays of a reduction's chunk: dz, dz xhat, dz^2, min, max */
 };
 

@@ -1,0 +1,311 @@
+#include "backend_check.h"
+
+#include "base/numeric.h"
+
+/* products */
+
+static enum oct_status check_shape(const char *op, const struct oct_conv_shape *v)
+{
+    if (v->n < 1 || v->h < 1 || v->w < 1 || v->c < 1 || v->k < 1 || v->r < 1 || v->s < 1 ||
+        v->stride_h < 1 || v->stride_w < 1 || v->dilation_h < 1 || v->dilation_w < 1 ||
+        v->pad_h < 0 || v->pad_w < 0)
+        return oct_fail(OCT_SHAPE,
+            "%s: input %dx%dx%dx%d, filter %dx%dx%d: extents, strides and dilations must be at "
+            "least 1, paddings at least 0",
+            op, v->n, v->h, v->w, v->c, v->k, v->r, v->s);
+    if (v->d != 1 || v->t != 1)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: depth D=%d T=%d: int8 products are two-dimensional, give 1 and 1", op, v->d, v->t);
+    if (v->groups != 1)
+        return oct_fail(
+            OCT_UNSUPPORTED, "%s: groups=%d: int8 products have 1 group", op, v->groups);
+    if (oct_conv_p(v) < 1 || oct_conv_q(v) < 1)
+        return oct_fail(OCT_SHAPE, "%s: filter %dx%d does not fit into %dx%d with padding %dx%d",
+            op, v->r, v->s, v->h, v->w, v->pad_h, v->pad_w);
+    return OCT_OK;
+}
+
+static enum oct_status check_operand(
+    const char *op, const char *name, const struct oct_operand *x, int per_k_legal)
+{
+    if (x->dtype != OCT_S8)
+        return oct_fail(OCT_UNSUPPORTED, "%s: %s is %s beside an int8 operand: use s8 for both", op,
+            name, oct_dtype_name(x->dtype));
+    if (x->planes != 1 && x->planes != 2)
+        return oct_fail(OCT_ARG, "%s: %s has %d planes: use 1 or 2", op, name, x->planes);
+    if (x->scale_per_k && !per_k_legal)
+        return oct_fail(OCT_ARG,
+            "%s: %s has a scale per output channel, but the product sums over those: use one scale",
+            op, name);
+    return OCT_OK;
+}
+
+static enum oct_status check_output(const char *op, enum oct_dtype dtype)
+{
+    if (!oct_is_float(dtype))
+        return oct_fail(
+            OCT_UNSUPPORTED, "%s: output %s: use f32 or bf16", op, oct_dtype_name(dtype));
+    return OCT_OK;
+}
+
+enum oct_status oct_check_conv_fprop(const struct oct_conv_fprop_args *a)
+{
+    OCT_TRY(check_shape("conv_fprop", &a->shape));
+    OCT_TRY(check_operand("conv_fprop", "x", &a->x, 0));
+    OCT_TRY(check_operand("conv_fprop", "w", &a->w, 1));
+    return check_output("conv_fprop", a->y_dtype);
+}
+
+enum oct_status oct_check_conv_dgrad(const struct oct_conv_dgrad_args *a)
+{
+    OCT_TRY(check_shape("conv_dgrad", &a->shape));
+    OCT_TRY(check_operand("conv_dgrad", "dy", &a->dy, 0));
+    OCT_TRY(check_operand("conv_dgrad", "w", &a->w, 0));
+    return check_output("conv_dgrad", a->dx_dtype);
+}
+
+enum oct_status oct_check_conv_wgrad(const struct oct_conv_wgrad_args *a)
+{
+    OCT_TRY(check_shape("conv_wgrad", &a->shape));
+    OCT_TRY(check_operand("conv_wgrad", "x", &a->x, 0));
+    return check_operand("conv_wgrad", "dy", &a->dy, 1);
+}
+
+enum oct_status oct_check_weight_pack(const struct oct_weight_pack_args *a)
+{
+    if (a->dgrad && a->range.count > 1)
+        return oct_fail(OCT_ARG,
+            "weight_pack: %d scales for the backward-data pack, which sums over output channels: "
+            "use one scale",
+            a->range.count);
+    return OCT_OK;
+}
+
+/* quantise */
+
+static enum oct_status check_rows(const char *op, int64_t rows, int channels, enum oct_dtype dtype)
+{
+    if (rows < 1 || rows > INT32_MAX || channels < 1)
+        return oct_fail(OCT_SHAPE,
+            "%s of %lld rows x %d channels: both must be at least 1, rows under 2^31", op,
+            (long long)rows, channels);
+    if (!oct_is_float(dtype))
+        return oct_fail(OCT_UNSUPPORTED, "%s of %s: give f32 or bf16", op, oct_dtype_name(dtype));
+    return OCT_OK;
+}
+
+enum oct_status oct_check_quantise(const struct oct_quantise_args *a)
+{
+    OCT_TRY(check_rows("quantise", a->rows, a->channels, a->dtype));
+    if (a->range.count != 1 && a->range.count != a->channels)
+        return oct_fail(OCT_ARG, "quantise with %d ranges for %d channels: give 1 or one each",
+            a->range.count, a->channels);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *a)
+{
+    return check_rows("channel_stats", a->rows, a->channels, a->dtype);
+}
+
+enum oct_status oct_check_channel_sum(const struct oct_channel_sum_args *a)
+{
+    return check_rows("channel_sum", a->rows, a->channels, OCT_F32);
+}
+
+enum oct_status oct_check_count_above(const struct oct_count_above_args *a)
+{
+    OCT_TRY(check_rows("count_above", a->rows, a->channels, a->dtype));
+    if (!a->threshold != !a->count || !a->threshold_all != !a->total)
+        return oct_fail(OCT_ARG, "count_above: a threshold and its count come together");
+    return OCT_OK;
+}
+
+/* normalise and activate */
+
+static enum oct_status check_pixels(const char *op, int64_t rows, int channels)
+{
+    if (rows < 0 || rows > INT32_MAX || channels < 1 || channels > OCT_NORM_MAX_CHANNELS)
+        return oct_fail(OCT_SHAPE,
+            "%s: %lld pixels of %d channels; it takes up to 2^31 - 1 pixels of 1 to %d channels",
+            op, (long long)rows, channels, OCT_NORM_MAX_CHANNELS);
+    return OCT_OK;
+}
+
+static enum oct_status check_float(const char *op, const char *tensor, enum oct_dtype dtype)
+{
+    if (!oct_is_float(dtype))
+        return oct_fail(OCT_UNSUPPORTED, "%s: %s is %s; it can be f32 or bf16", op, tensor,
+            oct_dtype_name(dtype));
+    return OCT_OK;
+}
+
+/* The same where codes are welcome too. */
+static enum oct_status check_any(const char *op, const char *tensor, enum oct_dtype dtype)
+{
+    if (!oct_is_float(dtype) && dtype != OCT_S8)
+        return oct_fail(OCT_UNSUPPORTED, "%s: %s is %s; it can be s8, bf16 or f32", op, tensor,
+            oct_dtype_name(dtype));
+    return OCT_OK;
+}
+
+/* 1 or `count` entries for codes in that many planes. */
+static enum oct_status check_range(
+    const char *op, const struct oct_range *range, int count, int planes)
+{
+    int code_max = planes == 2 ? OCT_CODE16_MAX : OCT_CODE_MAX;
+    if (!range->inverse || (range->count != 1 && range->count != count) ||
+        range->code_max != code_max)
+        return oct_fail(OCT_ARG,
+            "%s: range of %d entries, largest code %d; codes in %d plane(s) need 1 or %d entries, "
+            "%d",
+            op, range->count, range->code_max, planes, count, code_max);
+    return OCT_OK;
+}
+
+static enum oct_status check_flag(const char *op, const uint32_t *flag)
+{
+    if (!flag)
+        return oct_fail(OCT_ARG, "%s: flag is NULL; give the step's flag", op);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *g)
+{
+    OCT_TRY(check_pixels("bn_finalize", g->count, g->channels));
+    if (g->training && (g->count < 1 || !g->flag || (!g->acc && !(g->sum && g->sumsq))))
+        return oct_fail(OCT_ARG,
+            "bn_finalize: training needs a pixel count of at least 1 (found %lld), a flag, and "
+            "statistics (acc, or sum and sumsq)",
+            (long long)g->count);
+    if ((g->xhat_max || g->z_amax) && !g->acc && !(g->y_min && g->y_max))
+        return oct_fail(OCT_ARG, "bn_finalize: xhat_max and z_amax need acc, or y_min and y_max");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
+{
+    const char *op = "act_fwd";
+    if (g->a)
+        OCT_TRY(check_pixels(op, g->rows, g->channels));
+    if (g->rows < 0 || g->channels < 1)
+        return oct_fail(
+            OCT_SHAPE, "%s: %lld pixels of %d channels", op, (long long)g->rows, g->channels);
+    if (!g->a != !g->b)
+        return oct_fail(OCT_ARG, "%s: one of a and b is missing; give both or neither", op);
+    OCT_TRY(check_float(op, "y", g->y_dtype));
+    if (g->residual)
+        OCT_TRY(check_any(op, "the residual", g->residual_dtype));
+    if (g->residual && g->residual_dtype == OCT_S8 && !g->residual_scale)
+        return oct_fail(OCT_ARG, "%s: an s8 residual needs residual_scale", op);
+    if (g->x)
+        OCT_TRY(check_any(op, "x", g->x_dtype));
+    if (g->x && g->x_dtype == OCT_S8)
+        OCT_TRY(check_range(op, &g->x_range, 1, 1));
+    if (g->trunk)
+        OCT_TRY(check_float(op, "the trunk", g->trunk_dtype));
+    return check_flag(op, g->flag);
+}
+
+enum oct_status oct_check_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *g)
+{
+    OCT_TRY(check_pixels("bn_bwd_reduce", g->rows, g->channels));
+    OCT_TRY(check_float("bn_bwd_reduce", "da", g->da_dtype));
+    return check_float("bn_bwd_reduce", "y", g->y_dtype);
+}
+
+enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *g)
+{
+    OCT_TRY(check_pixels("bn_bwd_finalize", g->count, g->channels));
+    if (g->count < 1)
+        return oct_fail(OCT_ARG, "bn_bwd_finalize: no pixels to average over; count must be >= 1");
+    if (g->bound && !(g->dz_min && g->dz_max && g->xhat_max))
+        return oct_fail(OCT_ARG, "bn_bwd_finalize: bound needs dz_min, dz_max and xhat_max");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g)
+{
+    const char *op = "bn_bwd_apply";
+    OCT_TRY(check_pixels(op, g->rows, g->channels));
+    OCT_TRY(check_float(op, "da", g->da_dtype));
+    OCT_TRY(check_float(op, "y", g->y_dtype));
+    if (g->q_channel)
+        OCT_TRY(check_range(op, &g->range_channel, g->channels, g->q_channel_lo ? 2 : 1));
+    if (g->q_tensor)
+        OCT_TRY(check_range(op, &g->range_tensor, 1, g->q_tensor_lo ? 2 : 1));
+    if (g->rounding == OCT_STOCHASTIC && (!g->step || g->rows_per_sample < 1))
+        return oct_fail(OCT_ARG,
+            "%s: stochastic rounding needs step and rows_per_sample (found %lld)", op,
+            (long long)g->rows_per_sample);
+    if (g->dy)
+        OCT_TRY(check_float(op, "dy", g->dy_dtype));
+    if (g->d_residual)
+        OCT_TRY(check_float(op, "d_residual", g->d_residual_dtype));
+    if ((g->above && !g->sigma) || (g->above_all && !g->sigma_all))
+        return oct_fail(OCT_ARG, "%s: a count without its threshold; give sigma and sigma_all", op);
+    return check_flag(op, g->flag);
+}
+
+/* pool, input, loss */
+
+static enum oct_status check_windows(const char *op, const struct oct_conv_shape *v)
+{
+    if (v->k != v->c || v->groups != v->c || v->d != 1 || v->t != 1)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s with C %d, K %d, groups %d, D %d, T %d: pooling keeps channels apart (K = groups = "
+            "C) and has two dimensions (D = T = 1)",
+            op, v->c, v->k, v->groups, v->d, v->t);
+    if (oct_conv_p(v) < 1 || oct_conv_q(v) < 1 || !oct_conv_windows_meet_input(v))
+        return oct_fail(OCT_SHAPE,
+            "%s window %dx%d, padding %d,%d over %dx%d: a window lies entirely in the padding", op,
+            v->r, v->s, v->pad_h, v->pad_w, v->h, v->w);
+    if (oct_conv_x_elements(v) / v->c > INT32_MAX || oct_conv_y_elements(v) / v->c > INT32_MAX)
+        return oct_fail(OCT_SHAPE, "%s: %d images of %dx%d are more than 2^31 - 1 pixels", op, v->n,
+            v->h, v->w);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_pool(const struct oct_pool_args *a)
+{
+    const struct oct_conv_shape *v = &a->shape;
+    const int codes = a->x_dtype == OCT_S8;
+    OCT_TRY(check_windows("pool", v));
+    if (!a->average && v->r * v->s > OCT_POOL_TAPS)
+        return oct_fail(
+            OCT_UNSUPPORTED, "max pool window %dx%d: at most %d taps", v->r, v->s, OCT_POOL_TAPS);
+    if (a->average && codes && v->r * v->s > OCT_POOL_CODES)
+        return oct_fail(OCT_UNSUPPORTED, "average pool window %dx%d: at most %d codes", v->r, v->s,
+            OCT_POOL_CODES);
+    int kept = a->y_dtype == a->x_dtype && (codes || oct_is_float(a->x_dtype));
+    int averaged = a->y_dtype == OCT_F32 ? codes || oct_is_float(a->x_dtype)
+                                         : a->y_dtype == OCT_BF16 && oct_is_float(a->x_dtype);
+    if (a->average ? !averaged : !kept)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s pool from %s to %s: max keeps s8, bf16 or f32; average gives f32, or bf16 from "
+            "floats",
+            a->average ? "average" : "max", oct_dtype_name(a->x_dtype), oct_dtype_name(a->y_dtype));
+    return OCT_OK;
+}
+
+enum oct_status oct_check_pool_bwd(const struct oct_pool_bwd_args *a)
+{
+    OCT_TRY(check_windows("pool_bwd", &a->shape));
+    OCT_TRY(check_float("pool_bwd", "dy", a->dy_dtype));
+    return check_float("pool_bwd", "dx", a->dx_dtype);
+}
+
+enum oct_status oct_check_image(const struct oct_image_args *a)
+{
+    OCT_TRY(check_rows("image", a->rows, a->channels, a->x_dtype));
+    if (a->channels > 4 || a->channels_out < a->channels)
+        return oct_fail(OCT_SHAPE,
+            "image of %d channels to %d: at most 4, and no fewer out than in", a->channels,
+            a->channels_out);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_loss(const struct oct_loss_args *a)
+{
+    return check_rows("loss", a->n, a->k, OCT_F32);
+}
