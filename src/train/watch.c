@@ -302,8 +302,8 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             continue;
         OCT_TRY(read_counts(t, y->pre, counts));
         OCT_TRY(g->backend->clear(g->backend, y->pre->saturated->data, sizeof counts));
-        double codes = (double)oct_value_elements(y) * (double)t->at.step_in_epoch *
-                       t->options.grad_accum_steps;
+        double codes =
+            (double)oct_value_elements(y) * (double)t->steps_counted * t->options.grad_accum_steps;
         if (y->pre->need_channel)
             row->saturation_dw = (double)counts[0] / codes;
         if (y->pre->need_tensor)
@@ -311,6 +311,7 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
         if (y->pre->need_channel && y->pre->channel_range.count > 1)
             OCT_TRY(read_channels(t, y->pre, y->c, row));
     }
+    t->saturated_before = t->steps_counted = 0; /* what counts clipped codes starts again */
     *count = n;
     return OCT_OK;
 }
