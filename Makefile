@@ -142,12 +142,15 @@ SLOW_TESTS ?= test_rng test_graph test_sim_train test_cuda_faults
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
 # These programs test the device sim as well: the same cases, the same bits.
 SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
+# The other PTX of the backend: all ops but the products, which test_cuda_conv runs there.
+SIM_OTHER_SM ?= 75 90
+SIM_OTHER := $(foreach sm,$(SIM_OTHER_SM),$(patsubst %,sim$(sm)=%,$(filter-out test_conv,$(SIM_TESTS))))
 # Without nvcc the tests of the CUDA backend are counted as skipped.
 SKIPPED := $(if $(NVCC),,$(filter-out tests/test_long_%,$(CUDA_TEST_SRC)) \
-    $(SIM_TESTS:%=sim=tests/%.c))
+    $(SIM_TESTS:%=sim=tests/%.c) $(foreach t,$(SIM_OTHER),$(subst =,=tests/,$(t)).c))
 TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(SKIPPED),\
     $(TEST_SRC))))
-ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%))
+ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%) $(subst =,=$(BUILD)/tests/,$(SIM_OTHER)))
 RUN_TESTS = OCT_SKIPPED='$(SKIPPED)' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
