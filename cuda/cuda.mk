@@ -65,8 +65,8 @@ $(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
 	    $(TEST_LIBS) $(LDLIBS)
 
-# Each tests/test_sim_NAME.c opens the device sim as the program does.
-$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
+# Each tests/test_sim_NAME.c or test_long_sim_NAME.c opens the device sim as the program does.
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c tests/test_long_sim_*.c)): | $(BUILD)/liboctet-sim.so
 
 .PHONY: has-cuda
 has-cuda:

@@ -4,6 +4,7 @@
 
 #include "gpusim_rt.h"
 #include "kernels/faults.h"
+#include "kernels/registers.h"
 #include "ptx_bench.h"
 
 #include <cuda_runtime_api.h>
@@ -126,6 +127,47 @@ Test(gpusim_checks, shared_memory_limits_of_each_architecture)
         gpusim_reset();
         cudaGetLastError();
     }
+}
+
+/* A block's warps take their registers by fours: 65,536 / (96 * 32) = 21 warps are 20 that fit. */
+Test(gpusim_checks, registers_limit_a_block)
+{
+    struct gpusim_options options = gpusim_options();
+    struct cudaFuncAttributes attributes;
+    float *p = NULL;
+    cr_assert_eq(cudaMalloc((void **)&p, 1024 * sizeof *p), cudaSuccess);
+    cr_assert_eq(cudaMemset(p, 0, 1024 * sizeof *p), cudaSuccess);
+    options.sm = 80;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_eq(attributes.numRegs, REGISTERS);
+    cr_expect_eq(registers_launch(p, 640), cudaSuccess, "%s", gpusim_last_report());
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
+    cr_expect_eq(registers_launch(p, 641), cudaErrorLaunchOutOfResources);
+    cr_expect_not_null(strstr(gpusim_last_report(), "641 threads of 96 registers take 73728"), "%s",
+        gpusim_last_report());
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess, "a refused launch harms nobody");
+    gpusim_reset();
+    /* Without machine code for the device nobody knows. */
+    options.sm = 75;
+    gpusim_set_options(&options);
+    cr_expect_eq(registers_launch(p, 1024), cudaSuccess, "%s", gpusim_last_report());
+    cudaFree(p);
+}
+
+/* A device runs machine code of its own major version that is not newer than itself. */
+Test(gpusim_checks, machine_code_of_an_older_device)
+{
+    struct gpusim_options options = gpusim_options();
+    struct cudaFuncAttributes attributes;
+    options.sm = 86;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_eq(attributes.numRegs, REGISTERS);
+    options.sm = 90;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_neq(attributes.numRegs, REGISTERS);
 }
 
 Test(gpusim_checks, a_report_says_where)

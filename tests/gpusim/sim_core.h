@@ -153,6 +153,7 @@ struct gpusim_kernel {
     uint32_t regs_bytes;
     bool tracks_writes; /* some register may be read before it is written */
     int registers;      /* most 32-bit registers live at once, a lower bound of what ptxas needs */
+    int sass_registers; /* a thread's, if there is machine code for this device; 0: not known */
     uint32_t static_shared, local_bytes;
     uint32_t uses_dynamic_align; /* 0: no dynamic shared array */
     int max_threads;             /* .maxntid, or 0 */
@@ -173,6 +174,9 @@ void *gpusim_module_variable(struct gpusim_module *, const char *name, size_t *s
 void gpusim_kernel_free(struct gpusim_kernel *);
 /* The text of a line of PTX, without its leading blanks, into `out`. */
 void gpusim_line_text(const char *text, int line, char *out, size_t capacity);
+
+/* Registers of a kernel in an ELF image of machine code (sim_cubin.c). 0: it does not say. */
+int gpusim_cubin_registers(const void *image, size_t bytes, const char *kernel);
 
 /* Spellings of lane-by-lane instructions, one table per instruction set of the host. */
 struct gpusim_alu_entry {
