@@ -85,6 +85,15 @@ endif
 
 -include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/*.d $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/*.d)
 
+# Faults seeded in the backend (tests/mutations): mutation-base makes what scripts/mutation-suite
+# links them with and says where it is; MUTATION_TESTS are the programs it runs.
+.PHONY: mutations mutation-base
+mutations: ## seed faults in the CUDA backend: do the tests find them?
+	$(Q)scripts/mutation-suite $(if $(NVCC),,--skip '$(WHY_NO_CUDA)')
+
+mutation-base: $(BUILD)/liboctet-sim.so $(MUTATION_TESTS:%=$(BUILD)/tests/%)
+	@printf '%s\n' 'BUILD=$(BUILD)' 'OBJ=$(OBJ)' 'PTX=$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)'
+
 # Registers, spills, occupancy and main loops of every kernel against tests/cuda-gates.json; wants
 # machine code of every architecture (the default CUDA_SASS).
 .PHONY: cuda-gates

@@ -71,15 +71,20 @@ static const char *conflict(const struct gpusim_cell *c, const struct toucher *t
 
 static void note(struct gpusim_cell *c, const struct toucher *t)
 {
+    const bool atomic = t->how & GPUSIM_ATOMIC_ACCESS;
+    /* An atomic behind a plain write of the same epoch must not hide it from other threads'
+     * atomics. */
+    if (atomic && !c->write_atomic && c->write_block == t->block && c->write_epoch == t->epoch)
+        return;
     if (t->how & GPUSIM_WRITE) {
         c->write_block = t->block;
         c->write_epoch = t->epoch;
         c->write_sync = t->sync;
         c->write_thread = (uint16_t)(t->warp * GPUSIM_LANES + t->lane);
-        c->write_atomic = (t->how & GPUSIM_ATOMIC_ACCESS) != 0;
+        c->write_atomic = atomic;
         return;
     }
-    if (t->how & GPUSIM_ATOMIC_ACCESS)
+    if (atomic)
         return;
     const bool other_block = c->read_block != t->block;
     if (other_block || c->read_epoch != t->epoch) {

@@ -107,6 +107,19 @@ __global__ void block_read_race_kernel(int *data, int bad)
     data[mine] = value;
 }
 
+__global__ void clear_race_kernel(int *out, int bad)
+{
+    __shared__ int s;
+    if (threadIdx.x == 0)
+        s = 0;
+    if (!bad)
+        __syncthreads();
+    atomicAdd(&s, 1);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *out = s;
+}
+
 __global__ void block_atomic_race_kernel(int *out, int bad)
 {
     atomicMax(out, (int)blockIdx.x);
@@ -229,6 +242,9 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_ATOMIC_RACE:
         atomic_race_kernel<<<1, 64>>>(q, bad);
+        break;
+    case FAULT_CLEAR_RACE:
+        clear_race_kernel<<<1, 64>>>(q, bad);
         break;
     case FAULT_BLOCK_WRITE_RACE:
         block_write_race_kernel<<<4, 1>>>(q, bad);
