@@ -203,6 +203,24 @@ struct oct_bn_finalize_args {
     uint32_t *flag;
 };
 
+/* What bn_finalize is to a normalisation, for an activation whose coefficients are parameters:
+ * a[c] = scale[0], 1 without scale; b[c] = bias[c], bias[0] if bias_count is 1, 0 without bias;
+ * ix = 1 and jx = 0, so that "xhat" of the backward passes is y itself.
+ * z_amax[c] = max |relu?(a y + b)|, exact, from the extremes of acc; NULL: not wanted. */
+struct oct_affine_finalize_args {
+    int channels;
+    const float *scale; /* f32[1] or NULL */
+    const float *bias;  /* f32[bias_count] or NULL */
+    int bias_count;     /* 1 or channels */
+    int relu;
+    const struct oct_acc_stats *acc; /* for z_amax */
+    const float *x_scale, *w_scale;  /* m_k = fl(sx * sw[k or 0]) */
+    int w_scale_per_k;
+    enum oct_dtype y_dtype; /* rounding that y went through */
+    float *a, *b, *ix, *jx; /* f32[channels] each */
+    float *z_amax;          /* f32[channels] or NULL */
+};
+
 /* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
  * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is
  * set if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then x =
@@ -265,6 +283,26 @@ struct oct_bn_bwd_finalize_args {
     float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
 };
 
+/* What bn_bwd_finalize is to a normalisation, behind affine_finalize: m1 = m2 = 0, so dy = a dz;
+ * dscale (+)= f32(sum over channels, in order, of sum dz y); dbias[c] (+)= f32(sum dz), with
+ * bias_count 1 f32(sum over channels, in order); bound[c] = fl(|a| max(|dz_min|, |dz_max|)), which
+ * is max |dy|; sigma[c] = root mean square of dy (about 0, where a channel's mean need not be),
+ * sigma_all = that of the whole tensor. */
+struct oct_affine_bwd_finalize_args {
+    int channels;
+    int64_t count;
+    const double *sum_dz, *sum_dz_y, *sum_dz2;
+    const float *dz_min, *dz_max; /* needed for bound only */
+    const float *a;
+    float *m1, *m2;
+    float *dscale; /* f32[1] or NULL */
+    float *dbias;  /* f32[bias_count] or NULL */
+    int bias_count;
+    enum oct_write mode;
+    float *bound;             /* f32[channels] or NULL */
+    float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
+};
+
 /* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
  * operand), s8 codes per tensor (dX operand), float. Optionally passes dz on to the residual
  * branch, and gathers what the clip rules of this or the next step need.
@@ -290,6 +328,7 @@ struct oct_bn_bwd_apply_args {
     const struct oct_step_state *step; /* stochastic only */
     void *dy;                          /* float output or NULL */
     enum oct_dtype dy_dtype;
+    enum oct_write dy_mode;
     void *d_residual; /* dz for the residual branch, or NULL */
     enum oct_dtype d_residual_dtype;
     enum oct_write d_residual_mode;
@@ -456,10 +495,13 @@ struct oct_backend {
 
     /* normalise and activate */
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
+    enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
+    enum oct_status (*affine_bwd_finalize)(
+        oct_backend *, const struct oct_affine_bwd_finalize_args *);
     enum oct_status (*bn_bwd_apply)(oct_backend *, const struct oct_bn_bwd_apply_args *);
 
     /* pool, input, loss */

@@ -217,6 +217,7 @@ static struct oct_bn_bwd_apply_args apply_args(
         .tensor = 12,
         .dy = output_ptr(outs, "dy"),
         .dy_dtype = v->dy == 1 ? OCT_BF16 : OCT_F32,
+        .dy_mode = v->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE,
         .d_residual = output_ptr(outs, "d_residual"),
         .d_residual_dtype = v->d_residual == 1 ? OCT_BF16 : OCT_F32,
         .d_residual_mode = v->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE,
@@ -229,6 +230,16 @@ static struct oct_bn_bwd_apply_args apply_args(
         .flag = output_ptr(outs, "flag")};
 }
 
+/* An output that may be added to. */
+static void add_gradient(struct outputs *outs, const char *name, enum oct_dtype dtype, int64_t n)
+{
+    void *old = output_add(outs, name, dtype, n, true);
+    if (old && dtype == OCT_BF16)
+        fill_bf16(old, n, FILL_RANDOM, 900);
+    else if (old)
+        fill_f32(old, n, FILL_RANDOM, 901);
+}
+
 static void apply_outputs(
     const struct layer *l, const struct apply_variant *v, struct outputs *outs)
 {
@@ -237,12 +248,8 @@ static void apply_outputs(
     output_add(outs, "channel_lo", OCT_S8, v->q_channel == 2 ? l->n : 0, true);
     output_add(outs, "q_tensor", OCT_S8, v->q_tensor ? l->n : 0, true);
     output_add(outs, "tensor_lo", OCT_S8, v->q_tensor == 2 ? l->n : 0, true);
-    output_add(outs, "dy", v->dy == 1 ? OCT_BF16 : OCT_F32, v->dy ? l->n : 0, true);
-    void *old = output_add(outs, "d_residual", residual, v->d_residual ? l->n : 0, true);
-    if (old && residual == OCT_BF16)
-        fill_bf16(old, l->n, FILL_RANDOM, 900);
-    else if (old)
-        fill_f32(old, l->n, FILL_RANDOM, 901);
+    add_gradient(outs, "dy", v->dy == 1 ? OCT_BF16 : OCT_F32, v->dy ? l->n : 0);
+    add_gradient(outs, "d_residual", residual, v->d_residual ? l->n : 0);
     output_add(outs, "above", OCT_S64, v->statistics ? l->channels : 0, true);
     output_add(outs, "above_all", OCT_S64, v->statistics ? 1 : 0, true);
     output_add(outs, "amax", OCT_F32, v->statistics ? l->channels : 0, true);
