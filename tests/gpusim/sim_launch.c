@@ -212,6 +212,8 @@ static void close_block(struct gpusim_block *b)
     free(b->local);
     free(b->executed);
     free(b->in_flight);
+    free(b->fences);
+    free(b->acquired);
     gpusim_shadow_close(&b->shadow);
 }
 
@@ -353,6 +355,7 @@ int gpusim_launch_run(struct gpusim_launch *launch)
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&work.mutex);
+    gpusim_release_forget();
     launch->kernel->counts.launches++;
     launch->kernel->counts.blocks += blocks;
     if (work.error)
