@@ -141,7 +141,7 @@ $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet
 SLOW_TESTS ?= test_rng test_graph test_sim_train test_cuda_faults
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
 # These programs test the device sim as well: the same cases, the same bits.
-SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
+SIM_TESTS ?= test_codes test_conv test_norm test_norm_bwd test_ops test_stats test_pool
 # Without nvcc the tests of the CUDA backend are counted as skipped.
 SKIPPED := $(if $(NVCC),,$(filter-out tests/test_long_%,$(CUDA_TEST_SRC)) \
     $(SIM_TESTS:%=sim=tests/%.c))

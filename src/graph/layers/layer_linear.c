@@ -27,12 +27,12 @@ static struct oct_buffer *book(struct oct_graph *g, const struct oct_node *node,
 }
 
 static void book_range(struct oct_graph *g, const struct oct_node *node,
-    struct oct_range_state *range, int count, enum oct_format format, bool averaged,
+    struct oct_range_state *range, int count, const struct oct_policy *policy, bool averaged,
     const char *what)
 {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", node->name, what);
-    oct_range_book(g->plan, range, count, oct_format_code_max(format), averaged, name);
+    oct_range_book(g->plan, range, count, policy, averaged, name);
     oct_graph_range_state(g, range, name);
 }
 
@@ -48,7 +48,7 @@ static void book_input(struct oct_graph *g, struct oct_node *node)
     if (integer) {
         self->x_codes = book(g, node, elements, now, back, "x_codes");
         self->x_amax = book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
-        book_range(g, node, &self->x_range, 1, OCT_FORMAT_INT8, true, "x");
+        book_range(g, node, &self->x_range, 1, &node->layer.role[OCT_ROLE_X], true, "x");
     }
     if (real && g->numerics->act_dtype != OCT_F32)
         self->x_real = book(g, node, 2 * elements, now, back, "x_real");
@@ -72,14 +72,13 @@ static void book_error(struct oct_graph *g, struct oct_node *node)
         self->dy_channel = book(g, node, elements, back, back, "dy_dw");
         if (dw->format == OCT_FORMAT_INT16)
             self->dy_channel_lo = book(g, node, elements, back, back, "dy_dw_lo");
-        book_range(
-            g, node, &self->channel_range, per_channel ? y->c : 1, dw->format, false, "dy_dw");
+        book_range(g, node, &self->channel_range, per_channel ? y->c : 1, dw, false, "dy_dw");
     }
     if (layer->dgrad) {
         self->dy_tensor = book(g, node, elements, back, back, "dy_dx");
         if (dx->format == OCT_FORMAT_INT16)
             self->dy_tensor_lo = book(g, node, elements, back, back, "dy_dx_lo");
-        book_range(g, node, &self->tensor_range, 1, dx->format, false, "dy_dx");
+        book_range(g, node, &self->tensor_range, 1, dx, false, "dy_dx");
     }
     if ((!layer->wgrad || !layer->dgrad) && g->numerics->act_dtype != OCT_F32)
         self->dy_real = book(g, node, 2 * elements, back, back, "dy_real");

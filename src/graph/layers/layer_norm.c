@@ -14,9 +14,12 @@ struct norm {
     struct oct_buffer *xhat_max, *z_amax, *amax;        /* f32[C], f32[C], f32[1] */
     struct oct_buffer *y_sum, *y_sumsq, *y_min, *y_max; /* statistics of a float product */
     struct oct_buffer *mask;                            /* bits, only behind a residual addition */
+    struct oct_buffer *clip_lo, *clip_hi, *inside;      /* f32[C], f32[C], bits: clipped channels */
     struct oct_buffer *sum_dz, *sum_dz_xhat, *sum_dz2, *dz_min, *dz_max;
     struct oct_buffer *m1, *m2, *bound, *sigma, *sigma_all;
     struct oct_buffer *above, *above_all; /* s64[C], s64[1], state */
+    struct oct_buffer *dy_searched;       /* act_dtype: dY, in steps that search */
+    struct oct_buffer *sums;              /* of the search */
 };
 
 static int64_t rows_of(const struct oct_value *value)
@@ -27,6 +30,13 @@ static int64_t rows_of(const struct oct_value *value)
 static bool residual_is_codes(const struct oct_graph *g)
 {
     return oct_format_is_integer(g->numerics->role[OCT_ROLE_RESIDUAL].format);
+}
+
+/* Whether channels are clipped at beta -+ sigmas |gamma|: an output's range is then known before
+ * the data. */
+static bool clips_channels(const struct oct_graph *g)
+{
+    return g->numerics->role[OCT_ROLE_X].sigmas > 0.0f;
 }
 
 static enum oct_status norm_declare(struct oct_graph *g, struct oct_node *node)
@@ -41,6 +51,17 @@ static struct oct_buffer *book(struct oct_graph *g, const struct oct_node *node,
     int first, int last, const char *what)
 {
     return oct_plan_book(g->plan, bytes, first, last, "%s.%s", node->name, what);
+}
+
+static void book_clip(struct oct_graph *g, struct oct_node *node)
+{
+    struct norm *self = node->self;
+    const struct oct_value *out = oct_out(g, node);
+    int now = oct_forward_moment(node), back = oct_backward_moment(g, node);
+
+    self->clip_lo = book(g, node, 4 * (size_t)out->c, now, now, "clip_lo");
+    self->clip_hi = book(g, node, 4 * (size_t)out->c, now, now, "clip_hi");
+    self->inside = book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "inside");
 }
 
 static void book_forward(struct oct_graph *g, struct oct_node *node)
@@ -65,11 +86,16 @@ static void book_forward(struct oct_graph *g, struct oct_node *node)
     }
     if (node->in[1] >= 0 && self->relu)
         self->mask = book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "mask");
-    if (out->need_codes) {
+    if (clips_channels(g))
+        book_clip(g, node);
+    if (out->need_codes)
         out->codes = book(g, node, (size_t)oct_value_elements(out), now, now, "codes");
-        oct_range_book(g->plan, &out->range, 1, OCT_CODE_MAX, true, out->name);
+    if (out->need_codes || clips_channels(g)) {
+        oct_range_book(
+            g->plan, &out->range, 1, &g->numerics->role[OCT_ROLE_X], !clips_channels(g), out->name);
         oct_graph_range_state(g, &out->range, out->name);
     }
+    y->pre->forward = book(g, node, 16, OCT_PERSISTENT, 0, "forward_counts");
     if (out->need_real)
         out->real = book(g, node,
             (size_t)oct_value_elements(out) * oct_dtype_bytes(out->real_dtype), now, now, "real");
@@ -100,15 +126,15 @@ static void book_error_codes(struct oct_graph *g, struct oct_node *node, const c
 {
     const struct oct_value *y = oct_in(g, node, 0);
     const struct oct_node *conv = &g->nodes[y->producer];
-    enum oct_format format = y->pre->layer.role[role].format;
+    const struct oct_policy *policy = &y->pre->layer.role[role];
     int now = oct_backward_moment(g, node), last = oct_backward_moment(g, conv);
     char name[96];
 
     snprintf(name, sizeof name, "%s.%s", conv->name, what);
     *hi = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s", name);
-    if (format == OCT_FORMAT_INT16)
+    if (policy->format == OCT_FORMAT_INT16)
         *lo = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s.lo", name);
-    oct_range_book(g->plan, range, count, oct_format_code_max(format), false, name);
+    oct_range_book(g->plan, range, count, policy, false, name);
     oct_graph_range_state(g, range, name);
 }
 
@@ -118,7 +144,23 @@ static bool copies_are_equal(const struct oct_pre *pre)
     const struct oct_policy *dw = &pre->layer.role[OCT_ROLE_DY_DW];
     const struct oct_policy *dx = &pre->layer.role[OCT_ROLE_DY_DX];
     return pre->need_channel && pre->need_tensor && dw->granularity == OCT_PER_TENSOR &&
-           dw->format == dx->format && dw->clip == dx->clip && dw->refresh == dx->refresh;
+           oct_policy_same(dw, dx);
+}
+
+/* Memory of a search for the share of a clip value that keeps dY's direction. */
+static void book_search(struct oct_graph *g, struct oct_node *node)
+{
+    struct norm *self = node->self;
+    const struct oct_value *y = oct_in(g, node, 0);
+    const struct oct_pre *pre = y->pre;
+    int now = oct_backward_moment(g, node);
+
+    if (!pre->channel_range.share && !pre->tensor_range.share)
+        return;
+    self->sums = book(g, node, 8 * OCT_SEARCH_SUMS, now, now, "search_sums");
+    self->dy_searched =
+        book(g, node, (size_t)oct_value_elements(y) * oct_dtype_bytes(g->numerics->act_dtype), now,
+            now, "dy_searched");
 }
 
 static void book_backward(struct oct_graph *g, struct oct_node *node)
@@ -157,8 +199,28 @@ static void book_backward(struct oct_graph *g, struct oct_node *node)
     if (g->with_samples && pre->layer.wgrad)
         pre->dy_sample = book(g, node, 4 * (size_t)oct_value_elements(y), now,
             oct_backward_moment(g, &g->nodes[y->producer]), "dy_sample");
+    book_search(g, node);
     if (residual)
         oct_value_write_grad(g, residual, node);
+}
+
+/* A clipped channel's range adds to that of the residual branch, which must have one. */
+static enum oct_status check_clip(struct oct_graph *g, struct oct_node *node)
+{
+    const struct norm *self = node->self;
+    const struct oct_value *residual = oct_in(g, node, 1);
+
+    if (!clips_channels(g) || !residual)
+        return OCT_OK;
+    if (!self->relu)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: clipped channels, a residual and no ReLU: choose another network", node->name);
+    if (!residual->range.clip)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: clipped channels need the range of the residual %s, which no normalisation makes: "
+            "choose another network",
+            node->name, residual->name);
+    return OCT_OK;
 }
 
 static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
@@ -166,6 +228,7 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     struct oct_value *y = oct_in(g, node, 0), *residual = oct_in(g, node, 1);
     int now = oct_forward_moment(node);
 
+    OCT_TRY(check_clip(g, node));
     oct_plan_use(y->real, oct_backward_moment(g, node));
     oct_plan_use(y->pre->stats.sum, now);
     oct_plan_use(y->pre->stats.sumsq, now);
@@ -206,6 +269,13 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
         .jx = oct_buffer_data(self->jx),
         .flag = &step->flag};
 
+    if (clips_channels(g)) { /* the branch before a residual is added has no ReLU */
+        args.relu = self->relu && node->in[1] < 0;
+        args.sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
+        args.clip_lo = oct_buffer_data(self->clip_lo);
+        args.clip_hi = oct_buffer_data(self->clip_hi);
+        args.z_amax = oct_buffer_data(self->z_amax);
+    }
     if (g->training) {
         args.xhat_max = oct_buffer_data(self->xhat_max);
         args.z_amax = oct_buffer_data(self->z_amax);
@@ -247,6 +317,8 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
         .a = oct_buffer_data(self->a),
         .b = oct_buffer_data(self->b),
         .relu = self->relu,
+        .clip_lo = oct_buffer_data(self->clip_lo),
+        .clip_hi = oct_buffer_data(self->clip_hi),
         .flag = &step->flag};
     if (residual && residual_is_codes(g)) {
         args.residual = oct_buffer_data(residual->codes);
@@ -260,37 +332,79 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
 }
 
 /* The scale of x before x is made. Without a residual the exact maximum follows from the extremes
- * of y by monotonicity; with one it takes a pass. */
+ * of y by monotonicity; with one it takes a pass. Clipped channels have a range of their own, to
+ * which the residual's adds: no pass, in evaluation too. */
 static enum oct_status set_range(
     struct oct_graph *g, struct oct_node *node, const struct oct_act_fwd_args *act)
 {
     struct norm *self = node->self;
-    struct oct_value *out = oct_out(g, node);
-    const float *amax = oct_buffer_data(self->z_amax);
-    int count = out->c;
+    struct oct_value *out = oct_out(g, node), *residual = oct_in(g, node, 1);
+    struct oct_range_evidence evidence = {
+        .amax = oct_buffer_data(self->z_amax), .amax_count = out->c};
 
+    if (clips_channels(g)) {
+        if (residual)
+            evidence.plus = oct_range_for(&residual->range, g->training).clip;
+        return oct_range_adapt(g->backend, &out->range, &evidence);
+    }
     if (act->residual) {
         struct oct_act_fwd_args look = *act;
         look.amax = oct_buffer_data(self->amax);
         OCT_TRY(g->backend->act_fwd(g->backend, &look));
-        amax = look.amax;
-        count = 1;
+        evidence.amax = look.amax;
+        evidence.amax_count = 1;
     }
-    OCT_TRY(oct_range_from_amax(g->backend, &out->range, amax, count));
+    OCT_TRY(oct_range_adapt(g->backend, &out->range, &evidence));
     return oct_range_average(g->backend, &out->range);
+}
+
+/* What a training step writes down beside x. */
+static void keep_for_backward(
+    struct oct_graph *g, struct oct_node *node, struct oct_act_fwd_args *args)
+{
+    const struct norm *self = node->self;
+    const struct oct_pre *pre = oct_in(g, node, 0)->pre;
+    int64_t *counts = oct_buffer_data(pre->forward);
+
+    args->mask = oct_buffer_data(self->mask);
+    args->inside = oct_buffer_data(self->inside);
+    if (args->inside)
+        args->clipped = &counts[0];
+    args->y_limit = pre->layer.role[OCT_ROLE_Y].limit;
+    if (args->y_limit > 0.0f)
+        args->y_above = &counts[1];
+}
+
+static void trace_forward(struct oct_graph *g, const struct oct_node *node)
+{
+    const struct norm *self = node->self;
+    const struct oct_value *out = &g->values[node->out];
+    int64_t bits = (oct_value_elements(out) + 7) / 8;
+
+    oct_trace(g, node, "a", OCT_F32, self->a, out->c);
+    oct_trace(g, node, "b", OCT_F32, self->b, out->c);
+    oct_trace(g, node, "ix", OCT_F32, self->ix, out->c);
+    oct_trace(g, node, "jx", OCT_F32, self->jx, out->c);
+    oct_trace(g, node, "clip_lo", OCT_F32, self->clip_lo, out->c);
+    oct_trace(g, node, "clip_hi", OCT_F32, self->clip_hi, out->c);
+    if (g->training) {
+        oct_trace(g, node, "xhat_max", OCT_F32, self->xhat_max, out->c);
+        oct_trace(g, node, "mask", OCT_U8, self->mask, bits);
+        oct_trace(g, node, "inside", OCT_U8, self->inside, bits);
+    }
+    oct_trace(g, node, "codes", OCT_S8, out->codes, oct_value_elements(out));
+    oct_trace(g, node, "real", out->real_dtype, out->real, oct_value_elements(out));
 }
 
 static enum oct_status norm_forward(struct oct_graph *g, struct oct_node *node)
 {
-    struct norm *self = node->self;
-    const struct oct_value *y = oct_in(g, node, 0);
     struct oct_value *out = oct_out(g, node);
     double begin = oct_op_begin(g);
     struct oct_act_fwd_args args;
 
     OCT_TRY(finalize(g, node));
     args = act_args(g, node);
-    if (out->need_codes && g->training)
+    if (clips_channels(g) || (out->need_codes && g->training))
         OCT_TRY(set_range(g, node, &args));
     if (out->need_codes) {
         args.x = oct_buffer_data(out->codes);
@@ -302,19 +416,11 @@ static enum oct_status norm_forward(struct oct_graph *g, struct oct_node *node)
         args.x = oct_buffer_data(out->real);
         args.x_dtype = out->real_dtype;
     }
-    args.mask = g->training ? oct_buffer_data(self->mask) : NULL;
+    if (g->training)
+        keep_for_backward(g, node, &args);
     OCT_TRY(g->backend->act_fwd(g->backend, &args));
     oct_op_end(g, node, "forward", begin);
-    oct_trace(g, node, "a", OCT_F32, self->a, y->c);
-    oct_trace(g, node, "b", OCT_F32, self->b, y->c);
-    oct_trace(g, node, "ix", OCT_F32, self->ix, y->c);
-    oct_trace(g, node, "jx", OCT_F32, self->jx, y->c);
-    if (g->training) {
-        oct_trace(g, node, "xhat_max", OCT_F32, self->xhat_max, y->c);
-        oct_trace(g, node, "mask", OCT_U8, self->mask, (oct_value_elements(out) + 7) / 8);
-    }
-    oct_trace(g, node, "codes", OCT_S8, out->codes, oct_value_elements(out));
-    oct_trace(g, node, "real", out->real_dtype, out->real, oct_value_elements(out));
+    trace_forward(g, node);
     return OCT_OK;
 }
 
@@ -333,7 +439,7 @@ static enum oct_status reduce(struct oct_graph *g, struct oct_node *node)
         .ix = oct_buffer_data(self->ix),
         .jx = oct_buffer_data(self->jx),
         .relu = self->relu,
-        .mask = oct_buffer_data(self->mask),
+        .mask = oct_buffer_data(self->inside ? self->inside : self->mask),
         .sum_dz = oct_buffer_data(self->sum_dz),
         .sum_dz_xhat = oct_buffer_data(self->sum_dz_xhat),
         .sum_dz2 = oct_buffer_data(self->sum_dz2),
@@ -383,7 +489,8 @@ static struct oct_bn_bwd_apply_args apply_args(struct oct_graph *g, struct oct_n
         .m1 = oct_buffer_data(self->m1),
         .m2 = oct_buffer_data(self->m2),
         .relu = self->relu,
-        .mask = oct_buffer_data(self->mask),
+        .mask = oct_buffer_data(self->inside ? self->inside : self->mask),
+        .residual_mask = self->inside ? oct_buffer_data(self->mask) : NULL,
         .rounding = y->pre->layer.role[OCT_ROLE_DY_DW].rounding,
         .tensor = (uint32_t)node->index,
         .step = step,
@@ -403,21 +510,51 @@ static void gather_evidence(
     args->above_all = oct_buffer_data(self->above_all);
 }
 
-static enum oct_status adapt(struct oct_graph *g, struct oct_node *node,
+static struct oct_range_evidence evidence_of(struct oct_graph *g, struct oct_node *node,
     const struct oct_range_state *range, enum oct_role role, bool exact)
 {
     struct norm *self = node->self;
     struct oct_value *y = oct_in(g, node, 0);
     const struct oct_pre *pre = y->pre;
-    const struct oct_policy *policy = &pre->layer.role[role];
-    bool bound = !exact && policy->refresh == OCT_REFRESH_BOUND;
+    bool bound = !exact && pre->layer.role[role].refresh == OCT_REFRESH_BOUND;
     bool whole = range->count == 1;
     struct oct_range_evidence evidence = {
         .amax = oct_buffer_data(bound ? self->bound : pre->dy_amax),
         .amax_count = y->c,
         .above = oct_buffer_data(whole ? self->above_all : self->above),
         .population = (double)rows_of(y) * (whole ? y->c : 1)};
-    return oct_range_adapt(g->backend, range, policy, &evidence);
+    return evidence;
+}
+
+/* The clip value of one copy of dY, after a search for its share of the maximum if one is due. */
+static enum oct_status adapt(struct oct_graph *g, struct oct_node *node,
+    const struct oct_range_state *range, enum oct_role role, bool exact)
+{
+    const struct norm *self = node->self;
+    const struct oct_value *y = oct_in(g, node, 0);
+    struct oct_range_evidence evidence = evidence_of(g, node, range, role, exact);
+
+    if (range->share && g->search) {
+        bool of_weight = role == OCT_ROLE_DY_DW || !y->pre->need_channel;
+        struct oct_range_search search = {.rows = rows_of(y),
+            .channels = y->c,
+            .x = oct_buffer_data(self->dy_searched),
+            .dtype = g->numerics->act_dtype,
+            .lr_factor = of_weight ? oct_buffer_data(y->pre->lr_factor) : NULL,
+            .workspace = oct_buffer_data(self->sums)};
+        OCT_TRY(oct_range_search_share(g->backend, range, &search, &evidence));
+    }
+    return oct_range_adapt(g->backend, range, &evidence);
+}
+
+/* dY for a search, in a pass of its own. */
+static enum oct_status make_searched(struct oct_graph *g, struct oct_node *node)
+{
+    const struct norm *self = node->self;
+    struct oct_bn_bwd_apply_args args = apply_args(g, node);
+    args.dy = oct_buffer_data(self->dy_searched);
+    args.dy_dtype = g->numerics->act_dtype;
+    return g->backend->bn_bwd_apply(g->backend, &args);
 }
 
 /* Clip values of both copies of dY. `exact` makes a pass first that gathers today's evidence. */
@@ -431,6 +568,8 @@ static enum oct_status set_error_ranges(struct oct_graph *g, struct oct_node *no
         gather_evidence(self, pre, &look);
         OCT_TRY(g->backend->bn_bwd_apply(g->backend, &look));
     }
+    if (self->dy_searched && g->search)
+        OCT_TRY(make_searched(g, node));
     if (pre->need_channel)
         OCT_TRY(adapt(g, node, &pre->channel_range, OCT_ROLE_DY_DW, exact));
     if (pre->need_tensor)
