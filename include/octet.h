@@ -116,7 +116,7 @@ struct oct_options {
     /* network and arithmetic */
     const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */
     const char *precision;                /* "fp32", "bf16", "int8" */
-    const char *scheme;                   /* "dai8", "amax"; int8 only */
+    const char *scheme;                   /* "dai8", "ui8", "fqat", "logbtq", "amax"; int8 only */
     const char *scheme_opt;               /* "key=value,..." */
     const char *rounding;                 /* "nearest", "stochastic"; NULL: the scheme's */
     const char *refresh;                  /* "exact", "bound", "last"; NULL: the scheme's */
