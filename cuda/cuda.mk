@@ -23,8 +23,9 @@ NVCC_PTX := $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a)
 NVCC_SASS := $(foreach a,$(CUDA_SASS),-gencode arch=compute_$(a),code=sm_$(a))
 
 CUDA_CU := $(wildcard cuda/*.cu)
-# What backend.h demands of arguments is checked by the same code as in the program.
-CUDA_C := $(wildcard cuda/*.c) src/backend_check.c
+# What backend.h demands of arguments is checked by the same code as in the program, and products are
+# cut into blocks by the same code as in its predictions.
+CUDA_C := $(wildcard cuda/*.c) src/backend_check.c src/base/gpu_cut.c
 CUDA_KEY := $(shell printf '%s' '$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX)' | cksum | cut -d' ' -f1)
 SASS_KEY := $(shell printf '%s' '$(CUDA_KEY) $(NVCC_SASS)' | cksum | cut -d' ' -f1)
 CUDA_PTX_OBJ := $(CUDA_CU:cuda/%.cu=$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/%.o)
