@@ -487,6 +487,26 @@ struct oct_channel_sum_args {
     void *workspace;
 };
 
+/* What a device that computes nothing but predicts another (src/predict) says of the ops enqueued
+ * since it was last asked: a model, never a measurement. */
+enum { OCT_ESTIMATE_NOMINAL, OCT_ESTIMATE_BEST, OCT_ESTIMATE_WORST, OCT_ESTIMATE_TIMES };
+enum oct_bound {
+    OCT_BOUND_MEMORY,
+    OCT_BOUND_PRODUCTS, /* the unit that multiplies */
+    OCT_BOUND_ISSUE,    /* warp instructions */
+    OCT_BOUND_LAUNCH,   /* the time between two kernels */
+    OCT_BOUNDS
+};
+
+struct oct_estimate {
+    double seconds[OCT_ESTIMATE_TIMES]; /* at the nominal, best and worst efficiency of products */
+    double bound[OCT_BOUNDS];           /* of the nominal seconds, by what bounds the op */
+    double listed_bytes;                /* each tensor of an op once */
+    double bytes;                       /* as memory moves them */
+    double macs;
+    int launches;
+};
+
 struct oct_backend;
 typedef struct oct_backend oct_backend;
 
@@ -510,6 +530,9 @@ struct oct_backend {
      * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
      * unit has no slow periods. */
     double (*slowdown)(oct_backend *);
+
+    /* Only a device that predicts has it: what the ops since the last call would cost. */
+    void (*estimate)(oct_backend *, struct oct_estimate *out);
 
     void (*close)(oct_backend *); /* by oct_backend_close */
 
@@ -572,8 +595,10 @@ struct oct_backend {
 };
 
 struct oct_backend_options {
-    const char *device; /* "cpu", "cuda", "cuda:N", "sim" */
-    const char *isa;    /* cpu; NULL: best available; else "amx", "vnni", "c", ... */
+    const char *device; /* "cpu", "cuda", "cuda:N", "sim", "model:CARD" */
+    /* cpu; NULL: best available; else "amx", "vnni", "c", ...; model: "tf32": f32 products on that
+     * unit */
+    const char *isa;
     int threads;        /* 0: all processors this process may use */
 };
 

@@ -279,6 +279,7 @@ enum oct_status oct_trainer_run(oct_trainer *t, struct oct_result *out)
 {
     struct oct_result result = {.eval_loss = NAN, .eval_top1 = NAN, .eval_top5 = NAN};
 
+    OCT_TRY(oct_trainer_computes(t));
     oct_emit(t, (struct oct_event){.kind = OCT_EVENT_START,
                     .step = t->at.step,
                     .epoch = t->at.epoch,

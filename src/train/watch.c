@@ -442,6 +442,7 @@ enum oct_status oct_trainer_profile(
 
     if (steps < 1)
         return oct_fail(OCT_ARG, "profile of %d steps: need at least 1", steps);
+    OCT_TRY(oct_trainer_computes(t));
     oct_profile_free(t);
     t->profile = calloc(1, sizeof *t->profile);
     if (!t->profile)

@@ -245,6 +245,7 @@ struct gpusim_warp {
 
 struct gpusim_memory_counts {
     uint64_t wavefronts, wavefronts_ideal, sectors, sectors_ideal, bytes_read, bytes_written;
+    uint64_t footprint_read, footprint_written;
 };
 
 /* What the checkers know about a piece of memory (sim_race.c). */
@@ -382,6 +383,7 @@ struct gpusim_allocation {
     bool freed;
     unsigned char *base; /* of the host block, guard bytes included */
     struct gpusim_shadow shadow;
+    unsigned char *touched; /* bits of sectors read, then written, by the present launch; or NULL */
 };
 void *gpusim_alloc(size_t size);
 /* False: not the start of a live allocation. */
@@ -391,6 +393,14 @@ struct gpusim_allocation *gpusim_find_allocation(uint64_t address);
 void gpusim_describe_address(uint64_t address, char *out, size_t capacity);
 /* Bytes in live allocations. */
 size_t gpusim_allocated(void);
+/* Forgets what launches have touched; false: out of memory. */
+bool gpusim_footprints_clear(void);
+
+/* sim_footprint.c: the same of one allocation, and its bits. */
+bool gpusim_footprint_clear(struct gpusim_allocation *);
+void gpusim_footprint_close(struct gpusim_allocation *);
+uint64_t gpusim_footprint_touch(struct gpusim_allocation *, uint64_t sector, bool write);
+
 /* True if [address, address + size) lies inside one live allocation. */
 bool gpusim_is_allocated(const void *address, size_t size);
 

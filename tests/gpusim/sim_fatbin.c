@@ -298,6 +298,8 @@ static void add_counts(struct gpusim_counts *to, const struct gpusim_kernel *ker
     to->sectors_ideal += c->sectors_ideal;
     to->bytes_read += c->bytes_read;
     to->bytes_written += c->bytes_written;
+    to->footprint_read += c->footprint_read;
+    to->footprint_written += c->footprint_written;
     static const int macs[] = {[MMA_8816] = 1024, [MMA_16816] = 2048, [MMA_16832] = 4096};
     for (int i = 0; i < kernel->count; i++) {
         const struct gpusim_inst *inst = &kernel->code[i];

@@ -264,6 +264,8 @@ static void add_to_kernel(struct work *work, const struct gpusim_block *b)
     c->sectors_ideal += b->memory.sectors_ideal;
     c->bytes_read += b->memory.bytes_read;
     c->bytes_written += b->memory.bytes_written;
+    c->footprint_read += b->memory.footprint_read;
+    c->footprint_written += b->memory.footprint_written;
     pthread_mutex_unlock(&work->mutex);
 }
 
@@ -347,6 +349,10 @@ int gpusim_launch_run(struct gpusim_launch *launch)
         threads = 1;
     if ((uint64_t)threads > blocks)
         threads = (int)blocks;
+    if (gpusim_options().count_memory && !gpusim_footprints_clear()) {
+        gpusim_report("%s: out of host memory", launch->kernel->name);
+        return gpusim_sticky = cudaErrorMemoryAllocation;
+    }
     pthread_mutex_init(&work.mutex, NULL);
     for (; started < threads - 1; started++)
         if (pthread_create(&thread[started], NULL, run_blocks, &work) != 0)
