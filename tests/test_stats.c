@@ -423,7 +423,7 @@ static void check_search(oct_backend *ops, int shape, int i)
     for (int c = 0; c < channels; c++) /* zero: no statistic; below |x|: everything is clipped */
         amax[c] = i % 7 == 6 ? 0.0f : fabsf(amax[c]) + (i % 3 ? 1.0f : 0.0f);
     if (i % 11 == 10)
-        amax[channels / 2] = oct_f32_of_bits(strange[i % 5]);
+        amax[channels / 2] = i % 2 ? INFINITY : NAN;
     for (int side = 0; side < 2; side++) {
         struct oct_cosine_search_args a =
             search_args(x, rows, channels, &out[side], side ? unused : sums);
@@ -479,12 +479,13 @@ static void fill_distribution(float *x, int n, int which)
 }
 
 /* Reference values of 1 - cos at s = amax over 64 x 6272 elements: Gaussian 5.7e-5, Laplace 1.6e-4,
- * Student-t3 2.5e-3, factors .9989, .997, .95. amax of a sample moves 1 - cos with its square: by
- * less than half for the light tails, up to ten times for t3. */
+ * Student-t3 2.5e-3. They go with the square of amax, which is a matter of chance: of n Gaussian
+ * values 4.3 to 5.5 sigma, of n Laplace values ln n - 2 to ln n + 5 (Gumbel), of n t3 values
+ * (Frechet, exponent 3) half to five times the median, 98 % each. */
 Test(stats, cosine_search_reference_values)
 {
     enum { ROWS = 6272, CHANNELS = 64 };
-    static const double low[] = {4e-5, 1e-4, 4e-4}, high[] = {8.5e-5, 2.4e-4, 2.5e-2};
+    static const double low[] = {4e-5, 1e-4, 6e-4}, high[] = {9e-5, 4e-4, 6e-2};
     float *x = guard_alloc(sizeof(float) * ROWS * CHANNELS);
     EACH_VARIANT(v)
     {
@@ -512,7 +513,6 @@ Test(stats, cosine_search_reference_values)
             a.amax_count = 1;
             cr_assert_eq(ops->cosine_search(ops, &a), OCT_OK);
             cr_expect(best.distance <= at_amax.distance);
-            cr_expect(which != 2 || best.share < 0.5f, "t3 keeps %g of amax", (double)best.share);
             cr_expect(best.lr_factor >= at_amax.lr_factor);
         }
     }
