@@ -175,17 +175,20 @@ __global__ void last_barrier_kernel(
 {
     __shared__ bool last;
     const bool other = bad && fault == FAULT_LAST_BLOCK_COUNTER;
+    const bool early = bad && fault == FAULT_LAST_BLOCK_EARLY;
+    const bool highest = blockIdx.x == gridDim.x - 1;
     parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
-    if (!bad || other)
+    if (!bad || other || early)
         __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
-        if (other) /* each block has a word of its own: nobody finds what another did */
-            atomicAdd(count + 1 + blockIdx.x, 1u);
-        last = other ? blockIdx.x == gridDim.x - 1 : atomicAdd(count, 1u) == gridDim.x - 1;
+        if (other) /* the first block's word is not the others' */
+            atomicAdd(count + (blockIdx.x == 0), 1u);
+        last = other ? highest : atomicAdd(count, 1u) == gridDim.x - 1;
     }
-    __syncthreads();
-    if (!last)
+    if (!early) /* or the others go on before the one has counted */
+        __syncthreads();
+    if (early ? !highest : !last)
         return;
     add_up(parts, sum);
     if (threadIdx.x == 0)
@@ -276,23 +279,10 @@ __global__ void __launch_bounds__(64) bounded_kernel(int *out)
 {
     out[threadIdx.x] = bar[threadIdx.x & 63];
 }
-} // namespace
 
-int fault_run(enum fault fault, int *p, int *q, int bad)
+void launch_race(enum fault fault, int *p, int *q, int bad)
 {
     switch (fault) {
-    case FAULT_BOUNDS:
-        bounds_kernel<<<3, 64>>>(p, q, 100, bad);
-        break;
-    case FAULT_ALIGNMENT:
-        alignment_kernel<<<1, 1>>>(p, bad);
-        break;
-    case FAULT_SHARED_BOUNDS:
-        shared_bounds_kernel<<<1, 64, 256>>>(q, bad);
-        break;
-    case FAULT_LOCAL_BOUNDS:
-        local_bounds_kernel<<<1, 1>>>(p, bad);
-        break;
     case FAULT_READ_RACE:
         read_race_kernel<<<1, 128>>>(q, bad);
         break;
@@ -329,7 +319,29 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_LAST_BLOCK_BARRIER:
     case FAULT_LAST_BLOCK_COUNTER:
-        last_barrier_kernel<<<2, 64>>>((unsigned *)p, q, p + 8, fault, bad);
+    case FAULT_LAST_BLOCK_EARLY:
+        last_barrier_kernel<<<3, 40>>>((unsigned *)p, q, p + 8, fault, bad);
+        break;
+    default:
+        break;
+    }
+}
+} // namespace
+
+int fault_run(enum fault fault, int *p, int *q, int bad)
+{
+    switch (fault) {
+    case FAULT_BOUNDS:
+        bounds_kernel<<<3, 64>>>(p, q, 100, bad);
+        break;
+    case FAULT_ALIGNMENT:
+        alignment_kernel<<<1, 1>>>(p, bad);
+        break;
+    case FAULT_SHARED_BOUNDS:
+        shared_bounds_kernel<<<1, 64, 256>>>(q, bad);
+        break;
+    case FAULT_LOCAL_BOUNDS:
+        local_bounds_kernel<<<1, 1>>>(p, bad);
         break;
     case FAULT_SKIPPED_BARRIER:
         skipped_barrier_kernel<<<1, 128>>>(q, bad);
@@ -375,6 +387,9 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_COLUMN:
         column_kernel<<<1, 32>>>(q, bad);
+        break;
+    default:
+        launch_race(fault, p, q, bad);
         break;
     }
     return (int)cudaGetLastError();
