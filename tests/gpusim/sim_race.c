@@ -17,12 +17,19 @@
 
 enum { MANY = 0xffff };
 
+/* The last plain write, or the last atomic. An atomic must not hide the plain write before it from
+ * the atomics of other threads, so they are kept apart. */
+struct writing {
+    uint64_t block;       /* launch and block; another launch's count as nothing */
+    uint32_t epoch, sync; /* sync: bar.warp.sync count of the warp */
+    uint32_t thread;
+};
+
 struct gpusim_cell {
-    uint64_t write_block, read_block; /* launch and block; another launch's count as nothing */
-    uint64_t split;                   /* the narrow cells count instead */
-    uint32_t write_epoch, read_epoch;
-    uint32_t write_sync, read_sync; /* bar.warp.sync count of the warp */
-    uint16_t write_thread, write_atomic;
+    struct writing plain, atomic;
+    uint64_t read_block;
+    uint64_t split; /* the narrow cells count instead */
+    uint32_t read_epoch, read_sync;
     uint16_t read_warp, read_lane; /* MANY: of several */
     bool read_blocks;              /* of several */
 };
@@ -53,12 +60,16 @@ static bool unordered(
     return sync == t->sync && lane != t->lane;
 }
 
+static bool unordered_write(const struct toucher *t, const struct writing *w)
+{
+    return w->block && unordered(t, w->block, w->epoch, w->sync, (int)(w->thread / GPUSIM_LANES),
+                           (int)(w->thread % GPUSIM_LANES));
+}
+
 static const char *conflict(const struct gpusim_cell *c, const struct toucher *t)
 {
     const bool write = t->how & GPUSIM_WRITE, atomic = t->how & GPUSIM_ATOMIC_ACCESS;
-    if (c->write_block && !(atomic && c->write_atomic) &&
-        unordered(t, c->write_block, c->write_epoch, c->write_sync, c->write_thread / GPUSIM_LANES,
-            c->write_thread % GPUSIM_LANES))
+    if (unordered_write(t, &c->plain) || (!atomic && unordered_write(t, &c->atomic)))
         return write ? "write after an unordered write" : "read after an unordered write";
     if (!write || !c->read_block)
         return NULL;
@@ -72,16 +83,11 @@ static const char *conflict(const struct gpusim_cell *c, const struct toucher *t
 static void note(struct gpusim_cell *c, const struct toucher *t)
 {
     const bool atomic = t->how & GPUSIM_ATOMIC_ACCESS;
-    /* An atomic behind a plain write of the same epoch must not hide it from other threads'
-     * atomics. */
-    if (atomic && !c->write_atomic && c->write_block == t->block && c->write_epoch == t->epoch)
-        return;
     if (t->how & GPUSIM_WRITE) {
-        c->write_block = t->block;
-        c->write_epoch = t->epoch;
-        c->write_sync = t->sync;
-        c->write_thread = (uint16_t)(t->warp * GPUSIM_LANES + t->lane);
-        c->write_atomic = atomic;
+        *(atomic ? &c->atomic : &c->plain) = (struct writing){.block = t->block,
+            .epoch = t->epoch,
+            .sync = t->sync,
+            .thread = (uint32_t)(t->warp * GPUSIM_LANES + t->lane)};
         return;
     }
     if (atomic)

@@ -127,6 +127,14 @@ __global__ void block_atomic_race_kernel(int *out, int bad)
         *out = 5;
 }
 
+__global__ void block_clear_race_kernel(int *out, int bad)
+{
+    if (bad && threadIdx.x == 0 && blockIdx.x == 0)
+        *out = 0;
+    __syncthreads();
+    atomicMax(out, (int)blockIdx.x);
+}
+
 __global__ void skipped_barrier_kernel(int *out, int bad)
 {
     if (!bad || threadIdx.x < 96)
@@ -254,6 +262,9 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_BLOCK_ATOMIC_RACE:
         block_atomic_race_kernel<<<3, 32>>>(p, bad);
+        break;
+    case FAULT_BLOCK_CLEAR_RACE:
+        block_clear_race_kernel<<<3, 32>>>(p, bad);
         break;
     case FAULT_SKIPPED_BARRIER:
         skipped_barrier_kernel<<<1, 128>>>(q, bad);
