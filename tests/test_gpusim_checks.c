@@ -29,7 +29,7 @@ static const struct {
     {FAULT_LAST_BLOCK_BARRIER, "read after an unordered write"},
     {FAULT_LAST_BLOCK_COUNTER, "read after an unordered write"},
     {FAULT_LAST_BLOCK_EARLY, "read after an unordered write"},
-    {FAULT_SKIPPED_BARRIER, "warp 3 has ended"},
+    {FAULT_BLOCK_CLEAR_RACE, "race in global memory"}, {FAULT_SKIPPED_BARRIER, "warp 3 has ended"},
     {FAULT_EARLY_EXIT, "lanes 00000020 of the warp have ended"},
     {FAULT_DIVERGENT_BARRIER, "barrier: lanes"}, {FAULT_DIVERGENT_SHUFFLE, "shfl.sync"},
     {FAULT_FOREIGN_MASK, "not in the mask 7fffffff"}, {FAULT_SHUFFLE_SOURCE, "from lane 20"},

@@ -46,9 +46,10 @@ static void expect_bytes(oct_backend *device, const char *what, int number, cons
     guard_free(got);
 }
 
-enum { AREAS = 12, CALLS = 400 };
+enum { AREAS = 12, CALLS = 400, LARGEST = (10 << 20) + 7 };
 
-/* Memory on the device and what it should hold. Sizes lie on both sides of the pinned slots'. */
+/* Memory on the device and what it should hold. The largest area goes up in more pieces than there
+ * are pinned slots. */
 struct area {
     size_t bytes;
     void *device;
@@ -57,7 +58,7 @@ struct area {
 
 static void open_areas(oct_backend *device, struct area *areas)
 {
-    static const size_t sizes[] = {1, 16, 1000, 4096, 100001, (2 << 20) + 5};
+    static const size_t sizes[] = {1, 16, 1000, 4096, 100001, LARGEST};
     for (int i = 0; i < AREAS; i++) {
         struct area *a = &areas[i];
         a->bytes = sizes[i % 6];
@@ -82,7 +83,7 @@ Test(sim_order, memory_is_as_the_calls_say, .timeout = 120)
 {
     oct_backend *device = open_late_device();
     struct area areas[AREAS];
-    uint8_t *host = guard_alloc(3 << 20);
+    uint8_t *host = guard_alloc(LARGEST);
     open_areas(device, areas);
     for (uint32_t call = 0; call < CALLS; call++) {
         const struct oct_philox draw = oct_random(2, OCT_RNG_SYNTHETIC, 1, call);
@@ -103,7 +104,7 @@ Test(sim_order, memory_is_as_the_calls_say, .timeout = 120)
             expect_bytes(device, "call", (int)call, to->device, to->want, to->bytes);
             break;
         default:
-            upload_and_spoil(device, to, host, call, shared);
+            upload_and_spoil(device, to, host, call, to->bytes);
         }
     }
     for (int i = 0; i < AREAS; i++) {

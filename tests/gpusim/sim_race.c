@@ -18,15 +18,23 @@
 
 enum { MANY = 0xffff };
 
+/* The last plain write, or the last atomic. An atomic must not hide the plain write before it from
+ * the atomics of other threads, so they are kept apart. */
+struct writing {
+    uint64_t block;       /* launch and block; another launch's count as nothing */
+    uint32_t epoch, sync; /* sync: bar.warp.sync count of the warp */
+    uint32_t thread;
+    uint16_t fences; /* the thread had made */
+};
+
 struct gpusim_cell {
-    uint64_t write_block, read_block; /* launch and block; another launch's count as nothing */
-    uint64_t split;                   /* the narrow cells count instead */
-    uint32_t write_epoch, read_epoch;
-    uint32_t write_sync, read_sync; /* bar.warp.sync count of the warp */
-    uint16_t write_thread, write_atomic;
-    uint16_t read_warp, read_lane;      /* MANY: of several */
-    uint16_t write_fences, read_fences; /* the thread had made */
-    bool read_blocks;                   /* of several */
+    struct writing plain, atomic;
+    uint64_t read_block;
+    uint64_t split; /* the narrow cells count instead */
+    uint32_t read_epoch, read_sync;
+    uint16_t read_warp, read_lane; /* MANY: of several */
+    uint16_t read_fences;          /* the thread had made */
+    bool read_blocks;              /* of several */
 };
 
 struct toucher {
@@ -66,13 +74,16 @@ static bool ordered_by_fence(const struct toucher *t, struct gpusim_past past)
     return gpusim_release_orders(t->in, &past, t->warp * GPUSIM_LANES + t->lane);
 }
 
-static bool write_ordered(const struct gpusim_cell *c, const struct toucher *t)
+static bool unordered_write(const struct toucher *t, const struct writing *w, bool atomic)
 {
-    return ordered_by_fence(t, (struct gpusim_past){.block = (uint32_t)c->write_block,
-                                   .epoch = c->write_epoch,
-                                   .thread = c->write_thread,
-                                   .fences = c->write_fences,
-                                   .atomic = c->write_atomic});
+    return w->block &&
+           unordered(t, w->block, w->epoch, w->sync, (int)(w->thread / GPUSIM_LANES),
+               (int)(w->thread % GPUSIM_LANES)) &&
+           !ordered_by_fence(t, (struct gpusim_past){.block = (uint32_t)w->block,
+                                    .epoch = w->epoch,
+                                    .thread = (int)w->thread,
+                                    .fences = w->fences,
+                                    .atomic = atomic});
 }
 
 static bool read_ordered(const struct gpusim_cell *c, const struct toucher *t)
@@ -87,10 +98,7 @@ static bool read_ordered(const struct gpusim_cell *c, const struct toucher *t)
 static const char *conflict(const struct gpusim_cell *c, const struct toucher *t)
 {
     const bool write = t->how & GPUSIM_WRITE, atomic = t->how & GPUSIM_ATOMIC_ACCESS;
-    if (c->write_block && !(atomic && c->write_atomic) &&
-        unordered(t, c->write_block, c->write_epoch, c->write_sync, c->write_thread / GPUSIM_LANES,
-            c->write_thread % GPUSIM_LANES) &&
-        !write_ordered(c, t))
+    if (unordered_write(t, &c->plain, false) || (!atomic && unordered_write(t, &c->atomic, true)))
         return write ? "write after an unordered write" : "read after an unordered write";
     if (!write || !c->read_block)
         return NULL;
@@ -105,17 +113,12 @@ static const char *conflict(const struct gpusim_cell *c, const struct toucher *t
 static void note(struct gpusim_cell *c, const struct toucher *t)
 {
     const bool atomic = t->how & GPUSIM_ATOMIC_ACCESS;
-    /* An atomic behind a plain write of the same epoch must not hide it from other threads'
-     * atomics. */
-    if (atomic && !c->write_atomic && c->write_block == t->block && c->write_epoch == t->epoch)
-        return;
     if (t->how & GPUSIM_WRITE) {
-        c->write_block = t->block;
-        c->write_epoch = t->epoch;
-        c->write_sync = t->sync;
-        c->write_thread = (uint16_t)(t->warp * GPUSIM_LANES + t->lane);
-        c->write_atomic = atomic;
-        c->write_fences = t->fences;
+        *(atomic ? &c->atomic : &c->plain) = (struct writing){.block = t->block,
+            .epoch = t->epoch,
+            .sync = t->sync,
+            .thread = (uint32_t)(t->warp * GPUSIM_LANES + t->lane),
+            .fences = t->fences};
         return;
     }
     if (atomic)

@@ -195,6 +195,14 @@ __global__ void last_barrier_kernel(
         *count = 0;
 }
 
+__global__ void block_clear_race_kernel(int *out, int bad)
+{
+    if (bad && threadIdx.x == 0 && blockIdx.x == 0)
+        *out = 0;
+    __syncthreads();
+    atomicMax(out, (int)blockIdx.x);
+}
+
 __global__ void skipped_barrier_kernel(int *out, int bad)
 {
     if (!bad || threadIdx.x < 96)
@@ -309,6 +317,9 @@ void launch_race(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_BLOCK_ATOMIC_RACE:
         block_atomic_race_kernel<<<3, 32>>>(p, bad);
+        break;
+    case FAULT_BLOCK_CLEAR_RACE:
+        block_clear_race_kernel<<<3, 32>>>(p, bad);
         break;
     case FAULT_LAST_BLOCK_FENCE:
     case FAULT_LAST_BLOCK_ORDER:
