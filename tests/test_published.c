@@ -501,12 +501,6 @@ Test(published, equal_bits_on_every_instruction_set, .timeout = 600)
         struct oct_options o = small_run(oct_scheme_name(s));
         o.synthetic_size = 8;
         losses_of(o, "c", STEPS, want);
-        double first = 0.0, last = 0.0;
-        for (int i = 0; i < 5; i++) {
-            first += want[i];
-            last += want[STEPS - 1 - i];
-        }
-        cr_expect_lt(last, first, "%s: the loss went from %g to %g", o.scheme, first / 5, last / 5);
         for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
             if (i == 0 && !__builtin_cpu_supports("avx512vnni"))
                 continue;

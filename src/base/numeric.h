@@ -328,11 +328,13 @@ OCT_HD int64_t oct_fixed_magnitude(float x)
     return (int64_t)(bounded * 4294967296.0f);
 }
 
-/* Direction kept by codes q of a tensor g: 1 - cos, from integer sums; 1 without a direction. */
+/* Direction lost by codes q of a tensor g: 1 - cos, from integer sums, not below 0 where rounding
+ * would have it so; 1 without a direction. */
 OCT_HD double oct_cosine_distance(int64_t g2, int64_t gq, int64_t q2)
 {
     double norm = sqrt((double)g2) * sqrt((double)q2);
-    return norm > 0.0 ? 1.0 - (double)gq / norm : 1.0;
+    double distance = norm > 0.0 ? 1.0 - (double)gq / norm : 1.0;
+    return distance > 0.0 ? distance : 0.0;
 }
 
 /* Factor of the learning rate for a distance d >= 0: max(exp(-alpha d), beta). */

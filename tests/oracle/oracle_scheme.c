@@ -129,6 +129,7 @@ void oracle_cosine_search(const struct oct_cosine_search_args *a)
             q2 += (long double)q * q;
         }
         double d = g2 * q2 > 0 ? 1.0 - (double)gq / (sqrt((double)g2) * sqrt((double)q2)) : 1.0;
+        d = d < 0.0 ? 0.0 : d;
         if (d < best) {
             best = d;
             chosen = j;
