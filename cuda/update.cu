@@ -44,7 +44,8 @@ OCT_KERNEL sgd_kernel(const oct_sgd_args g, const runs r)
 {
     if (g.step->flag != 0)
         return;
-    const oct_sgd_rates rates = {g.step->lr, g.mu, g.weight_decay, g.nesterov};
+    const oct_sgd_rates rates = {
+        oct_sgd_lr(g.step->lr, g.lr_factor), g.mu, g.weight_decay, g.nesterov};
     const int64_t first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     const int64_t step = (int64_t)gridDim.x * THREADS;
     uint32_t amax = 0;

@@ -391,7 +391,8 @@ struct oct_loss_args {
 };
 
 /* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
- * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)). */
+ * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)).
+ * lr is fl(step->lr lr_factor[0]) where lr_factor is given and lr_factor[0] > 0. */
 struct oct_sgd_args {
     int64_t count;
     float *w, *momentum;
@@ -399,6 +400,7 @@ struct oct_sgd_args {
     const struct oct_step_state *step; /* lr, flag */
     float mu, weight_decay;
     int nesterov;
+    const float *lr_factor; /* f32[1] or NULL */
     float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 

@@ -224,6 +224,12 @@ struct oct_sgd_rates {
     int nesterov;
 };
 
+/* The learning rate of one tensor; a factor that was never set is 0 and counts as 1. */
+OCT_HD float oct_sgd_lr(float lr, const float *factor)
+{
+    return factor && factor[0] > 0.0f ? lr * factor[0] : lr;
+}
+
 /* One parameter and its momentum, in place. */
 OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_rates rates)
 {

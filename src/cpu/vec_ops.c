@@ -224,7 +224,8 @@ V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int 
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
     const float *restrict dw = a->dw + from;
-    const struct oct_sgd_rates rates = {a->step->lr, a->mu, a->weight_decay, nesterov};
+    const struct oct_sgd_rates rates = {
+        oct_sgd_lr(a->step->lr, a->lr_factor), a->mu, a->weight_decay, nesterov};
     int32_t amax = 0;
     for (int i = 0; i < n; i++) {
         oct_sgd_element(&w[i], &momentum[i], dw[i], rates);

@@ -51,6 +51,7 @@ enum oct_status oct_graph_update(
             .mu = momentum,
             .weight_decay = param->decay ? weight_decay : 0.0f,
             .nesterov = nesterov,
+            .lr_factor = oct_buffer_data(param->lr_factor),
             .amax = oct_buffer_data(param->amax)};
         OCT_TRY(g->backend->sgd(g->backend, &args));
     }

@@ -445,14 +445,17 @@ void oracle_loss(const struct oct_loss_args *a)
 void oracle_sgd(const struct oct_sgd_args *a)
 {
     double amax = 0.0;
+    float lr = a->step->lr;
     if (a->step->flag)
         return;
+    if (a->lr_factor && *a->lr_factor > 0.0f)
+        lr = mul(lr, *a->lr_factor);
     for (int64_t i = 0; i < a->count; i++) {
         float g = add(a->dw[i], mul(a->weight_decay, a->w[i]));
         float m = add(mul(a->mu, a->momentum[i]), g);
         float d = a->nesterov ? add(g, mul(a->mu, m)) : m;
         a->momentum[i] = m;
-        a->w[i] = sub(a->w[i], mul(a->step->lr, d));
+        a->w[i] = sub(a->w[i], mul(lr, d));
         amax = fmax(amax, fabs((double)a->w[i]));
     }
     if (a->amax)

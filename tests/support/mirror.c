@@ -427,6 +427,7 @@ static enum oct_status mirror_sgd(oct_backend *table, const struct oct_sgd_args 
     OUT(a.momentum, 4 * a.count);
     IN(a.dw, 4 * a.count);
     IN(a.step, sizeof *a.step);
+    IN(a.lr_factor, 4);
     OUT(a.amax, 4);
     RUN(sgd);
 }
