@@ -65,8 +65,8 @@ $(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
 	    $(TEST_LIBS) $(LDLIBS)
 
-# Each tests/test_sim_NAME.c opens the device sim as the program does.
-$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
+# Each tests/test_sim_NAME.c or test_long_sim_NAME.c opens the device sim as the program does.
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c tests/test_long_sim_*.c)): | $(BUILD)/liboctet-sim.so
 
 .PHONY: has-cuda
 has-cuda:
@@ -84,6 +84,15 @@ say-cuda:
 endif
 
 -include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/*.d $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/*.d)
+
+# Faults seeded in the backend (tests/mutations): mutation-base makes what scripts/mutation-suite
+# links them with and says where it is; MUTATION_TESTS are the programs it runs.
+.PHONY: mutations mutation-base
+mutations: ## seed faults in the CUDA backend: do the tests find them?
+	$(Q)scripts/mutation-suite $(if $(NVCC),,--skip '$(WHY_NO_CUDA)')
+
+mutation-base: $(BUILD)/liboctet-sim.so $(MUTATION_TESTS:%=$(BUILD)/tests/%)
+	@printf '%s\n' 'BUILD=$(BUILD)' 'OBJ=$(OBJ)' 'PTX=$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)'
 
 # Registers, spills, occupancy and main loops of every kernel against tests/cuda-gates.json; wants
 # machine code of every architecture (the default CUDA_SASS).

@@ -115,6 +115,7 @@ static void install(oct_backend *table)
     table->channel_sum = oct_cuda_channel_sum;
     table->count_above = oct_cuda_count_above;
     table->range_update = oct_cuda_range_update;
+    table->cosine_search = oct_cuda_cosine_search;
     table->bn_finalize = oct_cuda_bn_finalize;
     table->act_fwd = oct_cuda_act_fwd;
     table->bn_workspace = oct_cuda_bn_workspace;

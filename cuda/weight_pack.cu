@@ -8,6 +8,7 @@ struct pack {
     const float *w;
     const float *inverse;
     int per_k, code_max;
+    enum oct_grid grid;
     int8_t *out[2]; /* high or only plane, low plane or NULL */
     uint32_t *flag;
     int k, r, s, c;
@@ -20,7 +21,8 @@ static __device__ __forceinline__ int quantise(const pack &p, float w, int k, bo
 {
     const bool not_finite = oct_not_finite(w);
     *bad |= not_finite;
-    return oct_quantise(not_finite ? 0.0f : w, p.inverse[p.per_k ? k : 0], p.code_max);
+    const float inverse = p.inverse[p.per_k ? k : 0];
+    return oct_quantise_on(p.grid, not_finite ? 0.0f : w, inverse, p.code_max);
 }
 
 static __device__ __forceinline__ uint32_t plane_byte(const pack &p, int plane, int q)
@@ -118,6 +120,7 @@ static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index
     p.inverse = a->range.inverse;
     p.per_k = a->range.count > 1;
     p.code_max = a->range.code_max;
+    p.grid = a->range.grid;
     p.out[0] = (int8_t *)(dgrad ? a->dgrad : a->fprop) + p.sweep.packed;
     if (a->planes > 1)
         p.out[1] = (int8_t *)(dgrad ? a->dgrad_lo : a->fprop_lo) + p.sweep.packed;

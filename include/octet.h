@@ -116,7 +116,7 @@ struct oct_options {
     /* network and arithmetic */
     const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */
     const char *precision;                /* "fp32", "bf16", "int8" */
-    const char *scheme;                   /* "dai8", "amax"; int8 only */
+    const char *scheme;                   /* "dai8", "ui8", "fqat", "logbtq", "amax"; int8 only */
     const char *scheme_opt;               /* "key=value,..." */
     const char *rounding;                 /* "nearest", "stochastic"; NULL: the scheme's */
     const char *refresh;                  /* "exact", "bound", "last"; NULL: the scheme's */
@@ -248,11 +248,11 @@ OCT_API enum oct_status oct_trainer_profile(
 OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path);
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
-/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run
- * that wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say.
- */
-OCT_API enum oct_status oct_checkpoint_setting(
-    const char *path, const char *key, char *value, size_t size);
+/* Calls `setting` for every setting that a checkpoint tells of the run that wrote it: `key` is a
+ * field of struct oct_options, e.g. "model", "precision", "scheme"; `value` its text, valid during
+ * the call. A file of bare weights tells none. */
+OCT_API enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user);
 
 /* Asks a running trainer to stop after the present step. Async-signal-safe. */
 OCT_API void oct_trainer_stop(oct_trainer *trainer);

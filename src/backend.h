@@ -15,6 +15,7 @@
 #define OCT_BACKEND_H
 
 #include "base/conv_shape.h"
+#include "base/numeric.h"
 #include "base/status.h"
 #include "base/tensor.h"
 
@@ -28,6 +29,7 @@ struct oct_step_state {
     float lr;
     uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
     uint32_t first_sample; /* global number of the batch's first sample inside the step */
+    float temperature;     /* t of the barrier on weights, where there is one */
 };
 
 /* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
@@ -36,7 +38,10 @@ struct oct_range {
     float *scale;   /* real value of one code, fl(clip / code_max) */
     float *inverse; /* fl(code_max / clip), 0 where clip is 0 */
     int count;
-    int code_max; /* 127, or 16256 for two planes */
+    int code_max;       /* 127, or 16256 for two planes */
+    enum oct_grid grid; /* which codes there are; other grids than UNIFORM round to nearest */
+    enum oct_pow2 pow2; /* scale = p / 128 (two planes p / 16384), inverse 1 / scale, where p is a
+                         * power of two beside clip (oct_pow2_of_clip) */
 };
 
 /* Operand of a product. Float operands have planes = 1 and scale = NULL. */
@@ -93,7 +98,7 @@ struct oct_conv_wgrad_args {
 };
 
 /* Quantises master weights and writes every layout the products read. Codes are nearest,
- * q = oct_quantise(w, inverse[k or 0], code_max), the same for both packs unless range_dgrad. */
+ * q = oct_quantise_on(grid, w, inverse[k or 0], code_max), the same for both packs. */
 struct oct_weight_pack_args {
     struct oct_conv_shape shape;
     const float *w;       /* KRSC */
@@ -106,7 +111,7 @@ struct oct_weight_pack_args {
 };
 
 /* Plain quantisation of x[rows, channels] f32/bf16 to s8 codes (one or two planes): q =
- * oct_quantise(x, inverse, code_max) or oct_quantise_stochastic with the random byte of element
+ * oct_quantise_on(grid, x, inverse, code_max) or oct_quantise_stochastic with the byte of element
  * step->first_sample * rows_per_sample * channels + i, i the index inside x. */
 struct oct_quantise_args {
     int64_t rows;
@@ -150,15 +155,17 @@ struct oct_count_above_args {
     void *workspace;
 };
 
-/* Distribution-adaptive clip values, element by element over [range.count]:
+/* Clip values, element by element over [range.count], from amax (+ plus, fl):
  *   rule AMAX : clip = amax
+ *   rule SHARE: clip = fl(a amax), or fl(share[0] amax) where share is given and share[0] > 0
+ *   rule FIXED: clip = a, whatever amax is
  *   rule EMA  : clip = amax at the first visit, else fl(fl(fl(1 - fl(k a)) clip) + fl(a amax))
  *   rule TAIL : label = above > lambda * population ? bell : tail (compared in double)
  *               bell: clip = amax; tail: EMA, restarted from amax unless the label was tail before
- * Then scale and inverse are set. An amax that is 0 or not finite leaves clip, label and visited as
- * they are and sets inverse = 0, so that this step's codes are 0 (a tensor with NaN or Inf has
- * raised its flag where it was read). */
-enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL };
+ * Then scale and inverse are set (oct_steps_of_clip). An amax that is 0 or not finite leaves clip,
+ * label and visited as they are and sets inverse = 0, so that this step's codes are 0 (a tensor
+ * with NaN or Inf has raised its flag where it was read). */
+enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL, OCT_CLIP_SHARE, OCT_CLIP_FIXED };
 enum oct_tail_label { OCT_LABEL_NONE, OCT_LABEL_BELL, OCT_LABEL_TAIL };
 
 struct oct_range_update_args {
@@ -167,11 +174,36 @@ struct oct_range_update_args {
     float k, a, lambda;
     const float *amax; /* f32[count], or f32[amax_count] reduced by max if count 1 */
     int amax_count;
+    const float *plus;    /* f32[1]: range of a summand, or NULL */
+    const float *share;   /* SHARE: f32[1] on the device in place of a, or NULL */
     const int64_t *above; /* TAIL: elements with |x| > sigma, int64[count] */
     double population;    /* TAIL: elements per entry */
     uint8_t *label;       /* TAIL: u8[count], state */
     uint8_t *visited;     /* EMA, TAIL: u8[count], state */
 };
+
+/* The clip value that keeps the direction of x[rows, channels] best. With S = largest of amax,
+ * clip_j = fl(factor[j] S), q_j the code of x at clip_j and g = oct_quantise(x, fl(16256 / S),
+ * 16256): d_j = oct_cosine_distance(sum g^2, sum g q_j, sum q_j^2), all sums integer. The smallest
+ * d_j, the first of equal ones, decides: share = factor[j], distance = f32(d_j), lr_factor =
+ * oct_deviation_factor(distance, alpha, beta). An S that is 0 or not finite, or no d_j below 1,
+ * leaves all three as they are. */
+enum { OCT_SEARCH_CANDIDATES = 16 };
+struct oct_cosine_search_args {
+    int64_t rows;
+    int channels;
+    const void *x;
+    enum oct_dtype dtype;
+    const float *amax; /* f32[amax_count] */
+    int amax_count;
+    int code_max;
+    int candidates;
+    float factor[OCT_SEARCH_CANDIDATES]; /* 0 < factor <= 1 */
+    float alpha, beta;
+    float *share, *distance, *lr_factor; /* f32[1] each; lr_factor may be NULL */
+    int64_t *sums;                       /* int64[OCT_SEARCH_SUMS], scratch */
+};
+enum { OCT_SEARCH_SUMS = 1 + 2 * OCT_SEARCH_CANDIDATES }; /* g^2; then g q_j; then q_j^2 */
 
 /* Finishes BN statistics in double and prepares the elementwise passes; the order of every
  * operation is that of base/bn.h (docs/numerics.md, BN).
@@ -182,7 +214,9 @@ struct oct_range_update_args {
  * a = f32(gamma invstd), b = f32(beta - mean gamma invstd), ix = f32(invstd),
  * jx = f32(-mean invstd).
  * Running statistics stay as they are if *flag is or becomes set: a non-finite mean or var sets it.
- * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too. */
+ * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too.
+ * With clip_lo and clip_hi the channel is clipped (oct_bn_clip_of), which needs no extremes, and
+ * z_amax = max(|lo|, |hi|) is a bound that holds before y is there. */
 struct oct_bn_finalize_args {
     int channels;
     int64_t count;
@@ -200,6 +234,8 @@ struct oct_bn_finalize_args {
     float *a, *b, *ix, *jx; /* f32[channels] each */
     float *xhat_max;        /* f32[channels]: exact max |ix y + jx|, or NULL */
     float *z_amax;          /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
+    float sigmas;           /* width of the clip, and its two ends, f32[channels] or NULL */
+    float *clip_lo, *clip_hi;
     uint32_t *flag;
 };
 
@@ -221,11 +257,12 @@ struct oct_affine_finalize_args {
     float *z_amax;          /* f32[channels] or NULL */
 };
 
-/* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
- * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is
- * set if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then x =
- * nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and mask NULL
- * only amax is computed. y, residual and outputs do not overlap. */
+/* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
+ * u = fl(fl(a y) + b); with clip_lo and clip_hi (which need a and b) v = u > lo ? u : lo, then
+ * v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or fl(f32(code) residual_scale);
+ * *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from
+ * z; then x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and
+ * mask NULL only amax is computed. y, residual and outputs do not overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
@@ -238,18 +275,23 @@ struct oct_act_fwd_args {
     int relu;
     void *x; /* s8, bf16 or f32, or NULL */
     enum oct_dtype x_dtype;
-    struct oct_range x_range;   /* s8: count 1 */
-    void *trunk;                /* copy of the unquantised result, or NULL */
-    enum oct_dtype trunk_dtype; /* bf16 or f32 */
-    uint8_t *mask;              /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
-    float *amax;                /* f32[1] = max |result|, or NULL */
-    int64_t *saturated;         /* [1] += codes with |fl(z inverse)| > 127, or NULL */
+    struct oct_range x_range;       /* s8: count 1 */
+    void *trunk;                    /* copy of the unquantised result, or NULL */
+    enum oct_dtype trunk_dtype;     /* bf16 or f32 */
+    uint8_t *mask;                  /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
+    const float *clip_lo, *clip_hi; /* f32[channels], or NULL */
+    uint8_t *inside;                /* bits: lo < u < hi, and with relu z > 0; or NULL */
+    int64_t *clipped;   /* [1] += elements with u > hi, or u < lo where lo is not 0; or NULL */
+    float y_limit;      /* declared range of y */
+    int64_t *y_above;   /* [1] += elements with |y| > y_limit, or NULL */
+    float *amax;        /* f32[1] = max |result|, or NULL */
+    int64_t *saturated; /* [1] += codes with |fl(z inverse)| > 127, or NULL */
     uint32_t *flag;
 };
 
-/* First backward pass of BN(+residual)+ReLU: dz = z > 0 ? da : 0.  z's sign comes from `mask`, or
- * is recomputed from y if mask is NULL; relu = 0: dz = da.  Canonical sums per channel of dz,
- * fl(dz xhat), fl(dz dz). The extremes ignore NaN; a zero among them is +0. */
+/* First backward pass of BN(+residual)+ReLU: dz = da where the bit of `mask` is set, else 0. With
+ * mask NULL, dz = z > 0 ? da : 0, z recomputed from y, or relu = 0: dz = da.  Canonical sums per
+ * channel of dz, fl(dz xhat), fl(dz dz). The extremes ignore NaN; a zero among them is +0. */
 struct oct_bn_bwd_reduce_args {
     int64_t rows;
     int channels;
@@ -318,6 +360,7 @@ struct oct_bn_bwd_apply_args {
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
+    const uint8_t *residual_mask;     /* that of the residual branch's dz; NULL: the same dz */
     int8_t *q_channel, *q_channel_lo; /* with range_channel (count = channels or 1), or NULL */
     struct oct_range range_channel;
     int8_t *q_tensor, *q_tensor_lo; /* with range_tensor (count = 1), or NULL */
@@ -390,9 +433,18 @@ struct oct_loss_args {
     uint32_t *flag; /* raised by a loss that is not finite; or NULL */
 };
 
+/* Log-barrier that holds |w| below tau: gradient p = oct_barrier_gradient(w, tau, t, lam), t =
+ * step->temperature. sums[0] += sum of |p|, sums[1] += sum of |fl(dw + p)| (oct_fixed_magnitude).
+ */
+struct oct_barrier {
+    float lam, tau; /* lam 0: none */
+    int64_t *sums;  /* [2] */
+};
+
 /* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
  * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)).
- * lr is fl(step->lr lr_factor[0]) where lr_factor is given and lr_factor[0] > 0. */
+ * lr is fl(step->lr lr_factor[0]) where lr_factor is given and lr_factor[0] > 0. With a barrier
+ * p is taken at the old w and w = fl(w - fl(lr p)) follows, past the momentum. */
 struct oct_sgd_args {
     int64_t count;
     float *w, *momentum;
@@ -401,6 +453,7 @@ struct oct_sgd_args {
     float mu, weight_decay;
     int nesterov;
     const float *lr_factor; /* f32[1] or NULL */
+    struct oct_barrier barrier;
     float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 
@@ -494,6 +547,7 @@ struct oct_backend {
     enum oct_status (*channel_sum)(oct_backend *, const struct oct_channel_sum_args *);
     enum oct_status (*count_above)(oct_backend *, const struct oct_count_above_args *);
     enum oct_status (*range_update)(oct_backend *, const struct oct_range_update_args *);
+    enum oct_status (*cosine_search)(oct_backend *, const struct oct_cosine_search_args *);
 
     /* normalise and activate */
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);

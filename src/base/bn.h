@@ -77,6 +77,29 @@ OCT_HD float oct_bn_y_of_acc(int64_t acc, float multiplier, int rounded)
     return rounded ? oct_f32_from_bf16(oct_bf16_from_f32(y)) : y;
 }
 
+/* Where a channel of mean beta and standard deviation |gamma| is clipped: `sigmas` of them to
+ * either side; with relu nothing below 0 is left. */
+struct oct_bn_clip {
+    float lo, hi;
+};
+
+OCT_HD struct oct_bn_clip oct_bn_clip_of(float gamma, float beta, float sigmas, int relu)
+{
+    float width = sigmas * fabsf(gamma);
+    struct oct_bn_clip clip = {beta - width, beta + width};
+    if (relu) {
+        clip.lo = clip.lo > 0.0f ? clip.lo : 0.0f;
+        clip.hi = clip.hi > 0.0f ? clip.hi : 0.0f;
+    }
+    return clip;
+}
+
+OCT_HD float oct_bn_clip_max(struct oct_bn_clip clip)
+{
+    float low = fabsf(clip.lo), high = fabsf(clip.hi);
+    return high > low ? high : low;
+}
+
 /* One element of the input gradient. */
 OCT_HD float oct_bn_dy(float dz, float xhat, float a, float m1, float m2)
 {

@@ -43,7 +43,7 @@ struct found {
     atomic_uint amax; /* bits: floats >= 0 order like their bits */
     atomic_uint not_finite;
     atomic_int_fast64_t saturated[2];
-    atomic_int_fast64_t above_all;
+    atomic_int_fast64_t above_all, clipped;
 };
 
 static void merge(struct found *all, const struct oct_norm_found *item)
@@ -58,6 +58,8 @@ static void merge(struct found *all, const struct oct_norm_found *item)
             atomic_fetch_add(&all->saturated[k], item->saturated[k]);
     if (item->above_all)
         atomic_fetch_add(&all->above_all, item->above_all);
+    if (item->clipped)
+        atomic_fetch_add(&all->clipped, item->clipped);
 }
 
 static int64_t items_of(int64_t elements)
@@ -110,8 +112,18 @@ static void find_extremes(const struct oct_bn_finalize_args *g, int c)
     }
     if (g->xhat_max)
         g->xhat_max[c] = oct_bn_affine_max(g->ix[c], g->jx[c], low, high, 0);
-    if (g->z_amax)
+    if (g->z_amax && !g->clip_lo)
         g->z_amax[c] = oct_bn_affine_max(g->a[c], g->b[c], low, high, g->relu);
+}
+
+/* What a clipped channel is known for before its y is there. */
+static void find_clip(const struct oct_bn_finalize_args *g, int c)
+{
+    struct oct_bn_clip clip = oct_bn_clip_of(g->gamma[c], g->beta[c], g->sigmas, g->relu);
+    g->clip_lo[c] = clip.lo;
+    g->clip_hi[c] = clip.hi;
+    if (g->z_amax)
+        g->z_amax[c] = oct_bn_clip_max(clip);
 }
 
 static void finalize_work(void *args, int64_t item, int thread)
@@ -125,7 +137,9 @@ static void finalize_work(void *args, int64_t item, int thread)
         g->b[c] = affine.b;
         g->ix[c] = affine.ix;
         g->jx[c] = affine.jx;
-        if (g->xhat_max || g->z_amax)
+        if (g->clip_lo)
+            find_clip(g, c);
+        if (g->xhat_max || (g->z_amax && !g->clip_lo))
             find_extremes(g, c);
     }
     if (g->training)
@@ -235,12 +249,14 @@ static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_ar
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
     struct act_job job = {.args = *g, .norm = cpu->norm, .elements = g->rows * g->channels};
-    struct wide a, b;
+    struct wide a, b, lo, hi;
 
     OCT_TRY(oct_check_act_fwd(g));
     if (g->a) {
         job.args.a = widen(g->a, g->channels, &a);
         job.args.b = widen(g->b, g->channels, &b);
+        job.args.clip_lo = widen(g->clip_lo, g->channels, &lo);
+        job.args.clip_hi = widen(g->clip_hi, g->channels, &hi);
     } else {
         job.args.channels = OCT_NORM_UNIT; /* nothing depends on the channel */
     }
@@ -251,6 +267,10 @@ static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_ar
         g->amax[0] = oct_f32_of_bits(atomic_load(&job.found.amax));
     if (g->saturated)
         g->saturated[0] += atomic_load(&job.found.saturated[0]);
+    if (g->clipped)
+        g->clipped[0] += atomic_load(&job.found.clipped);
+    if (g->y_above)
+        g->y_above[0] += atomic_load(&job.found.above_all);
     return OCT_OK;
 }
 

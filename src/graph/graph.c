@@ -188,6 +188,8 @@ void oct_graph_range_state(
     oct_graph_state(g, range->clip, OCT_F32, 1, &count, "scheme.%s.clip", name);
     oct_graph_state(g, range->label, OCT_U8, 1, &count, "scheme.%s.label", name);
     oct_graph_state(g, range->visited, OCT_U8, 1, &count, "scheme.%s.visited", name);
+    oct_graph_state(g, range->share, OCT_F32, 1, &one, "scheme.%s.share", name);
+    oct_graph_state(g, range->distance, OCT_F32, 1, &one, "scheme.%s.distance", name);
     oct_graph_state(g, range->average, OCT_F32, 1, &one, "scheme.%s.average", name);
     oct_graph_state(g, range->average_scale, OCT_F32, 1, &one, "scheme.%s.average_scale", name);
     oct_graph_state(g, range->average_inverse, OCT_F32, 1, &one, "scheme.%s.average_inverse", name);

@@ -53,6 +53,9 @@ struct oct_pre {
     struct oct_buffer *saturated;    /* s64[2]: clipped codes of the two copies, for reports */
     struct oct_buffer *dy_amax;      /* f32[K]: largest |dY| per channel, where it was gathered */
     struct oct_buffer *dy_sample;    /* f32: dY before quantisation, in sampled steps */
+    struct oct_buffer *forward;      /* s64[2]: elements of a clipped channel that were clipped;
+                                      * of y beyond its declared range; for reports */
+    struct oct_buffer *lr_factor;    /* f32[1] of the weight, where dY is searched; or NULL */
 };
 
 /* How a parameter begins. */
@@ -73,6 +76,8 @@ struct oct_param {
     struct oct_buffer *amax;                              /* f32[1]: max |value|, or NULL */
     struct oct_buffer *lr_factor;                         /* f32[1], state, or NULL */
     float initial_lr_factor;                              /* what lr_factor begins at */
+    struct oct_buffer *barrier; /* s64[2]: sums for reports, where a barrier holds it; or NULL */
+    float tau;                  /* of the barrier */
 };
 
 /* Device memory that a checkpoint stores besides parameters. */
@@ -155,6 +160,7 @@ struct oct_graph {
     /* set by the trainer before each pass */
     bool training;
     bool fresh;               /* no earlier step's statistics exist yet */
+    bool search;              /* shares of clip values are searched in this step */
     enum oct_write grad_mode; /* overwrite on the first of several accumulated batches */
     float label_smoothing, grad_scale;
     const struct oct_observer *observer;

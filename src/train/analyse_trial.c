@@ -56,9 +56,8 @@ static struct oct_conv_dgrad_args dgrad_args(const struct oct_trial *b, const st
 static void book_ranges(struct oct_trial *b, const struct oct_subject *s)
 {
     static const char *const names[2] = {"dy for dw", "dy for dx"};
-    oct_range_book(b->plan, &b->x_range, 1, OCT_CODE_MAX, false, "x");
-    oct_range_book(b->plan, &b->w_range, 1,
-        oct_format_code_max(b->layer.role[OCT_ROLE_W_DX].format), false, "w");
+    oct_range_book(b->plan, &b->x_range, 1, &b->layer.role[OCT_ROLE_X], false, "x");
+    oct_range_book(b->plan, &b->w_range, 1, &b->layer.role[OCT_ROLE_W_DX], false, "w");
     for (int i = 0; i < 2; i++) {
         const struct oct_policy *policy = &b->layer.role[roles[i]];
         int count = policy->granularity == OCT_PER_CHANNEL ? s->shape.k : 1;

@@ -48,6 +48,7 @@ static enum oct_status set_step(struct oct_trainer *t, double lr, int64_t first_
     struct oct_step_state state = {.seed = t->options.seed,
         .step = (uint32_t)t->at.step,
         .lr = (float)lr,
+        .temperature = oct_barrier_temperature(&t->numerics.barrier, t->at.epoch),
         .first_sample = (uint32_t)first_sample};
     struct oct_step_state *device = g->step->data;
     if (first_sample != 0) /* a flag raised by an earlier part of the step stays */
@@ -87,14 +88,16 @@ static enum oct_status record_part(struct oct_trainer *t, bool first, bool last,
 }
 
 /* Every step enqueues the same ops on the same memory: a device that can replays them as one. Not
- * the first step, which has no statistics of an earlier one, and not while somebody watches. */
+ * the first step, which has no statistics of an earlier one, not the rare ones that search clip
+ * values, and not while somebody watches. */
 static enum oct_status run_part(struct oct_trainer *t, bool first, bool last)
 {
     struct oct_graph *g = t->graph;
     const struct oct_observer *watch = &t->observer;
     void **recording = &t->recordings[2 * first + last];
 
-    if (!g->backend->record || g->fresh || watch->tensor || watch->gradients || watch->op)
+    if (!g->backend->record || g->fresh || g->search || watch->tensor || watch->gradients ||
+        watch->op)
         return enqueue_part(t, first, last);
     if (!*recording)
         OCT_TRY(record_part(t, first, last, recording));
@@ -114,7 +117,9 @@ static enum oct_status run_parts(struct oct_trainer *t, struct oct_step_outcome 
 {
     struct oct_graph *g = t->graph;
     const int parts = t->options.grad_accum_steps;
+    const int period = t->numerics.role[OCT_ROLE_DY_DW].search_period;
     g->training = true;
+    g->search = period > 0 && t->at.step % period == 0;
     for (int part = 0; part < parts; part++) {
         struct oct_batch batch;
         OCT_TRY(oct_loader_next(t->train_loader, &batch));

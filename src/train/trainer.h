@@ -55,6 +55,7 @@ struct oct_trainer {
     char *plan_table, *not_int8, *two_plane, libraries[128];
     int64_t codes_per_step;                   /* quantised errors that one step makes */
     int64_t saturated_before, elements_since; /* of those codes, for the events */
+    int64_t steps_counted;                    /* steps whose clipped codes are counted so far */
 };
 
 /* What one optimiser step did. */

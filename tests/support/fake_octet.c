@@ -242,16 +242,13 @@ enum oct_status oct_trainer_profile(
     return OCT_OK;
 }
 
-enum oct_status oct_checkpoint_setting(const char *path, const char *key, char *value, size_t size)
+enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user)
 {
     (void)path;
-    for (size_t i = 0; i < 8 && fake.setting[i][0] != NULL; i++) {
-        if (strcmp(fake.setting[i][0], key) == 0) {
-            snprintf(value, size, "%s", fake.setting[i][1]);
-            return OCT_OK;
-        }
-    }
-    return OCT_ARG;
+    for (size_t i = 0; i < 8 && fake.setting[i][0] != NULL; i++)
+        setting(user, fake.setting[i][0], fake.setting[i][1]);
+    return OCT_OK;
 }
 
 void oct_trainer_stop(oct_trainer *trainer)

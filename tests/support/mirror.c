@@ -158,10 +158,27 @@ static enum oct_status mirror_range_update(
 
     mirror_bind_range(m, &a.range, true);
     IN(a.amax, 4 * (count == 1 ? a.amax_count : count));
+    IN(a.plus, 4);
+    IN(a.share, 4);
     IN(a.above, 8 * count);
     OUT(a.label, count);
     OUT(a.visited, count);
     RUN(range_update);
+}
+
+static enum oct_status mirror_cosine_search(
+    oct_backend *table, const struct oct_cosine_search_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_cosine_search_args a = *args;
+
+    IN(a.x, a.rows * a.channels * size_of(a.dtype));
+    IN(a.amax, 4 * a.amax_count);
+    OUT(a.share, 4);
+    OUT(a.distance, 4);
+    OUT(a.lr_factor, 4);
+    OUT(a.sums, 8 * OCT_SEARCH_SUMS);
+    RUN(cosine_search);
 }
 
 /* ---- normalise and activate ---- */
@@ -195,6 +212,8 @@ static enum oct_status mirror_bn_finalize(
     OUT(a.jx, f);
     OUT(a.xhat_max, f);
     OUT(a.z_amax, f);
+    OUT(a.clip_lo, f);
+    OUT(a.clip_hi, f);
     OUT(a.flag, 4);
     RUN(bn_finalize);
 }
@@ -214,6 +233,11 @@ static enum oct_status mirror_act_fwd(oct_backend *table, const struct oct_act_f
     OUT(a.x, n * size_of(a.x_dtype));
     OUT(a.trunk, n * size_of(a.trunk_dtype));
     OUT(a.mask, (n + 7) / 8);
+    IN(a.clip_lo, 4 * a.channels);
+    IN(a.clip_hi, 4 * a.channels);
+    OUT(a.inside, (n + 7) / 8);
+    OUT(a.clipped, 8);
+    OUT(a.y_above, 8);
     OUT(a.amax, 4);
     OUT(a.saturated, 8);
     OUT(a.flag, 4);
@@ -337,6 +361,7 @@ static void bind_apply_inputs(struct mirror *m, struct oct_bn_bwd_apply_args *a)
     IN(a->m1, f);
     IN(a->m2, f);
     IN(a->mask, (n + 7) / 8);
+    IN(a->residual_mask, (n + 7) / 8);
     mirror_bind_range(m, &a->range_channel, false);
     mirror_bind_range(m, &a->range_tensor, false);
     IN(a->step, sizeof *a->step);
@@ -428,6 +453,7 @@ static enum oct_status mirror_sgd(oct_backend *table, const struct oct_sgd_args 
     IN(a.dw, 4 * a.count);
     IN(a.step, sizeof *a.step);
     IN(a.lr_factor, 4);
+    OUT(a.barrier.sums, 16);
     OUT(a.amax, 4);
     RUN(sgd);
 }
@@ -452,6 +478,7 @@ static const oct_backend ops = {.name = "mirror",
     .channel_sum = mirror_channel_sum,
     .count_above = mirror_count_above,
     .range_update = mirror_range_update,
+    .cosine_search = mirror_cosine_search,
     .bn_finalize = mirror_bn_finalize,
     .act_fwd = mirror_act_fwd,
     .bn_workspace = mirror_bn_workspace,

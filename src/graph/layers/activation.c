@@ -24,15 +24,30 @@ void oct_activation_declare(struct oct_graph *g, struct oct_node *node)
         out->need_real = true;
 }
 
+static void book_clip(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_activation *self = node->self;
+    const struct oct_value *out = oct_out(g, node);
+    int now = oct_forward_moment(node), back = oct_backward_moment(g, node);
+
+    self->clip_lo = oct_node_book(g, node, 4 * (size_t)out->c, now, now, "clip_lo");
+    self->clip_hi = oct_node_book(g, node, 4 * (size_t)out->c, now, now, "clip_hi");
+    self->inside =
+        oct_node_book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "inside");
+}
+
 static void book_result(struct oct_graph *g, struct oct_node *node)
 {
+    const struct oct_activation *self = node->self;
     struct oct_value *out = oct_out(g, node);
     size_t elements = (size_t)oct_value_elements(out);
     int now = oct_forward_moment(node);
 
-    if (out->need_codes) {
+    if (out->need_codes)
         out->codes = oct_node_book(g, node, elements, now, now, "codes");
-        oct_range_book(g->plan, &out->range, 1, OCT_CODE_MAX, true, out->name);
+    if (out->need_codes || self->clips) {
+        oct_range_book(
+            g->plan, &out->range, 1, &g->numerics->role[OCT_ROLE_X], !self->clips, out->name);
         oct_graph_range_state(g, &out->range, out->name);
     }
     if (out->need_real && !out->real)
@@ -65,6 +80,10 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node)
     self->amax = oct_node_book(g, node, 4, now, now, "amax");
     if (residual && self->relu)
         self->mask = oct_node_book(g, node, (elements + 7) / 8, now, back, "mask");
+    if (self->clips)
+        book_clip(g, node);
+    if (y->pre)
+        y->pre->forward = oct_node_book(g, node, 16, OCT_PERSISTENT, 0, "forward_counts");
     book_result(g, node);
     oct_error_book(g, node);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, oct_rows_of(y), y->c));
@@ -83,6 +102,8 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
         .a = oct_buffer_data(self->a),
         .b = oct_buffer_data(self->b),
         .relu = self->relu,
+        .clip_lo = oct_buffer_data(self->clip_lo),
+        .clip_hi = oct_buffer_data(self->clip_hi),
         .flag = &step->flag};
     if (residual && residual_is_codes(g, self)) {
         args.residual = oct_buffer_data(residual->codes);
@@ -96,24 +117,49 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
 }
 
 /* The scale of x before x is made. Without a residual the exact maximum follows from the extremes
- * of y by monotonicity, where they are known; else it takes a pass. */
+ * of y by monotonicity, where they are known; else it takes a pass. Clipped channels have a range
+ * of their own, to which the residual's adds: no pass, in evaluation too. */
 static enum oct_status set_range(
     struct oct_graph *g, struct oct_node *node, const struct oct_act_fwd_args *act, bool amax_known)
 {
     const struct oct_activation *self = node->self;
-    struct oct_value *out = oct_out(g, node);
-    const float *amax = oct_buffer_data(self->z_amax);
-    int count = out->c;
+    struct oct_value *out = oct_out(g, node), *residual = oct_in(g, node, 1);
+    struct oct_range_evidence evidence = {
+        .amax = oct_buffer_data(self->z_amax), .amax_count = out->c};
 
+    if (self->clips) {
+        if (residual)
+            evidence.plus = oct_range_for(&residual->range, g->training).clip;
+        return oct_range_adapt(g->backend, &out->range, &evidence);
+    }
     if (act->residual || !amax_known) {
         struct oct_act_fwd_args look = *act;
         look.amax = oct_buffer_data(self->amax);
         OCT_TRY(g->backend->act_fwd(g->backend, &look));
-        amax = look.amax;
-        count = 1;
+        evidence.amax = look.amax;
+        evidence.amax_count = 1;
     }
-    OCT_TRY(oct_range_from_amax(g->backend, &out->range, amax, count));
+    OCT_TRY(oct_range_adapt(g->backend, &out->range, &evidence));
     return oct_range_average(g->backend, &out->range);
+}
+
+/* What a training step writes down beside x. */
+static void keep_for_backward(
+    struct oct_graph *g, struct oct_node *node, struct oct_act_fwd_args *args)
+{
+    const struct oct_activation *self = node->self;
+    const struct oct_pre *pre = oct_in(g, node, 0)->pre;
+    int64_t *counts = pre ? oct_buffer_data(pre->forward) : NULL;
+
+    args->mask = oct_buffer_data(self->mask);
+    args->inside = oct_buffer_data(self->inside);
+    if (!pre)
+        return;
+    if (args->inside)
+        args->clipped = &counts[0];
+    args->y_limit = pre->layer.role[OCT_ROLE_Y].limit;
+    if (args->y_limit > 0.0f)
+        args->y_above = &counts[1];
 }
 
 enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, bool amax_known)
@@ -122,7 +168,7 @@ enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, 
     struct oct_value *out = oct_out(g, node);
     struct oct_act_fwd_args args = act_args(g, node);
 
-    if (out->need_codes && g->training)
+    if (self->clips || (out->need_codes && g->training))
         OCT_TRY(set_range(g, node, &args, amax_known));
     if (out->need_codes) {
         args.x = oct_buffer_data(out->codes);
@@ -134,7 +180,8 @@ enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, 
         args.x = oct_buffer_data(out->real);
         args.x_dtype = out->real_dtype;
     }
-    args.mask = g->training ? oct_buffer_data(self->mask) : NULL;
+    if (g->training)
+        keep_for_backward(g, node, &args);
     return g->backend->act_fwd(g->backend, &args);
 }
 
@@ -148,8 +195,12 @@ void oct_activation_trace(struct oct_graph *g, const struct oct_node *node)
     oct_trace(g, node, "b", OCT_F32, self->b, out->c);
     oct_trace(g, node, "ix", OCT_F32, self->ix, out->c);
     oct_trace(g, node, "jx", OCT_F32, self->jx, out->c);
-    if (g->training)
+    oct_trace(g, node, "clip_lo", OCT_F32, self->clip_lo, out->c);
+    oct_trace(g, node, "clip_hi", OCT_F32, self->clip_hi, out->c);
+    if (g->training) {
         oct_trace(g, node, "mask", OCT_U8, self->mask, (elements + 7) / 8);
+        oct_trace(g, node, "inside", OCT_U8, self->inside, (elements + 7) / 8);
+    }
     oct_trace(g, node, "codes", OCT_S8, out->codes, elements);
     oct_trace(g, node, "real", out->real_dtype, out->real, elements);
 }

@@ -11,15 +11,15 @@ static void book_error_codes(struct oct_graph *g, struct oct_node *node, const c
 {
     const struct oct_value *y = oct_in(g, node, 0);
     const struct oct_node *conv = &g->nodes[y->producer];
-    enum oct_format format = y->pre->layer.role[role].format;
+    const struct oct_policy *policy = &y->pre->layer.role[role];
     int now = oct_backward_moment(g, node), last = oct_backward_moment(g, conv);
     char name[96];
 
     snprintf(name, sizeof name, "%s.%s", conv->name, what);
     *hi = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s", name);
-    if (format == OCT_FORMAT_INT16)
+    if (policy->format == OCT_FORMAT_INT16)
         *lo = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s.lo", name);
-    oct_range_book(g->plan, range, count, oct_format_code_max(format), false, name);
+    oct_range_book(g->plan, range, count, policy, false, name);
     oct_graph_range_state(g, range, name);
 }
 
@@ -29,7 +29,22 @@ static bool copies_are_equal(const struct oct_pre *pre)
     const struct oct_policy *dw = &pre->layer.role[OCT_ROLE_DY_DW];
     const struct oct_policy *dx = &pre->layer.role[OCT_ROLE_DY_DX];
     return pre->need_channel && pre->need_tensor && dw->granularity == OCT_PER_TENSOR &&
-           dw->format == dx->format && dw->clip == dx->clip && dw->refresh == dx->refresh;
+           oct_policy_same(dw, dx);
+}
+
+/* Memory of a search for the share of a clip value that keeps dY's direction. */
+static void book_search(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_activation *self = node->self;
+    const struct oct_value *y = oct_in(g, node, 0);
+    const struct oct_pre *pre = y->pre;
+    size_t bytes = (size_t)oct_value_elements(y) * oct_dtype_bytes(g->numerics->act_dtype);
+    int now = oct_backward_moment(g, node);
+
+    if (!pre->channel_range.share && !pre->tensor_range.share)
+        return;
+    self->sums = oct_node_book(g, node, 8 * OCT_SEARCH_SUMS, now, now, "search_sums");
+    self->dy_searched = oct_node_book(g, node, bytes, now, now, "dy_searched");
 }
 
 /* What the products before y ask for, from here to their backward. */
@@ -56,6 +71,7 @@ static void book_operands(struct oct_graph *g, struct oct_node *node)
             g, node, elements * oct_dtype_bytes(g->numerics->act_dtype), now, last, "dy");
     if (g->with_samples && pre->layer.wgrad)
         pre->dy_sample = oct_node_book(g, node, 4 * elements, now, last, "dy_sample");
+    book_search(g, node);
 }
 
 /* Evidence that the clip rules keep from step to step. */
@@ -133,7 +149,7 @@ enum oct_status oct_error_reduce(struct oct_graph *g, struct oct_node *node)
         .ix = oct_buffer_data(self->ix),
         .jx = oct_buffer_data(self->jx),
         .relu = self->relu,
-        .mask = oct_buffer_data(self->mask),
+        .mask = oct_buffer_data(self->inside ? self->inside : self->mask),
         .sum_dz = oct_buffer_data(self->sum_dz),
         .sum_dz_xhat = oct_buffer_data(self->sum_dz_xhat),
         .sum_dz2 = oct_buffer_data(self->sum_dz2),
@@ -163,7 +179,8 @@ static struct oct_bn_bwd_apply_args apply_args(struct oct_graph *g, struct oct_n
         .m1 = oct_buffer_data(self->m1),
         .m2 = oct_buffer_data(self->m2),
         .relu = self->relu,
-        .mask = oct_buffer_data(self->mask),
+        .mask = oct_buffer_data(self->inside ? self->inside : self->mask),
+        .residual_mask = self->inside ? oct_buffer_data(self->mask) : NULL,
         .rounding = y->pre ? y->pre->layer.role[OCT_ROLE_DY_DW].rounding : OCT_NEAREST,
         .tensor = (uint32_t)node->index,
         .step = step,
@@ -183,21 +200,51 @@ static void gather_evidence(const struct oct_activation *self, const struct oct_
     args->above_all = oct_buffer_data(self->above_all);
 }
 
-static enum oct_status adapt(struct oct_graph *g, struct oct_node *node,
+static struct oct_range_evidence evidence_of(struct oct_graph *g, struct oct_node *node,
     const struct oct_range_state *range, enum oct_role role, bool exact)
 {
     const struct oct_activation *self = node->self;
-    struct oct_value *y = oct_in(g, node, 0);
+    const struct oct_value *y = oct_in(g, node, 0);
     const struct oct_pre *pre = y->pre;
-    const struct oct_policy *policy = &pre->layer.role[role];
-    bool bound = !exact && policy->refresh == OCT_REFRESH_BOUND;
+    bool bound = !exact && pre->layer.role[role].refresh == OCT_REFRESH_BOUND;
     bool whole = range->count == 1;
     struct oct_range_evidence evidence = {
         .amax = oct_buffer_data(bound ? self->bound : pre->dy_amax),
         .amax_count = y->c,
         .above = oct_buffer_data(whole ? self->above_all : self->above),
         .population = (double)oct_rows_of(y) * (whole ? y->c : 1)};
-    return oct_range_adapt(g->backend, range, policy, &evidence);
+    return evidence;
+}
+
+/* The clip value of one copy of dY, after a search for its share of the maximum if one is due. */
+static enum oct_status adapt(struct oct_graph *g, struct oct_node *node,
+    const struct oct_range_state *range, enum oct_role role, bool exact)
+{
+    const struct oct_activation *self = node->self;
+    const struct oct_value *y = oct_in(g, node, 0);
+    struct oct_range_evidence evidence = evidence_of(g, node, range, role, exact);
+
+    if (range->share && g->search) {
+        bool of_weight = role == OCT_ROLE_DY_DW || !y->pre->need_channel;
+        struct oct_range_search search = {.rows = oct_rows_of(y),
+            .channels = y->c,
+            .x = oct_buffer_data(self->dy_searched),
+            .dtype = g->numerics->act_dtype,
+            .lr_factor = of_weight ? oct_buffer_data(y->pre->lr_factor) : NULL,
+            .workspace = oct_buffer_data(self->sums)};
+        OCT_TRY(oct_range_search_share(g->backend, range, &search, &evidence));
+    }
+    return oct_range_adapt(g->backend, range, &evidence);
+}
+
+/* dY for a search, in a pass of its own. */
+static enum oct_status make_searched(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_activation *self = node->self;
+    struct oct_bn_bwd_apply_args args = apply_args(g, node);
+    args.dy = oct_buffer_data(self->dy_searched);
+    args.dy_dtype = g->numerics->act_dtype;
+    return g->backend->bn_bwd_apply(g->backend, &args);
 }
 
 /* Clip values of both copies of dY. `exact` makes a pass first that gathers today's evidence. */
@@ -211,6 +258,8 @@ static enum oct_status set_error_ranges(struct oct_graph *g, struct oct_node *no
         gather_evidence(self, pre, &look);
         OCT_TRY(g->backend->bn_bwd_apply(g->backend, &look));
     }
+    if (self->dy_searched && g->search)
+        OCT_TRY(make_searched(g, node));
     if (pre->need_channel)
         OCT_TRY(adapt(g, node, &pre->channel_range, OCT_ROLE_DY_DW, exact));
     if (pre->need_tensor)

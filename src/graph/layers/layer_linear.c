@@ -23,12 +23,12 @@ static enum oct_status linear_declare(struct oct_graph *g, struct oct_node *node
 }
 
 static void book_range(struct oct_graph *g, const struct oct_node *node,
-    struct oct_range_state *range, int count, enum oct_format format, bool averaged,
+    struct oct_range_state *range, int count, const struct oct_policy *policy, bool averaged,
     const char *what)
 {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", node->name, what);
-    oct_range_book(g->plan, range, count, oct_format_code_max(format), averaged, name);
+    oct_range_book(g->plan, range, count, policy, averaged, name);
     oct_graph_range_state(g, range, name);
 }
 
@@ -44,7 +44,7 @@ static void book_input(struct oct_graph *g, struct oct_node *node)
     if (integer) {
         self->x_codes = oct_node_book(g, node, elements, now, back, "x_codes");
         self->x_amax = oct_node_book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
-        book_range(g, node, &self->x_range, 1, OCT_FORMAT_INT8, true, "x");
+        book_range(g, node, &self->x_range, 1, &node->layer.role[OCT_ROLE_X], true, "x");
     }
     if (real && g->numerics->act_dtype != OCT_F32)
         self->x_real = oct_node_book(g, node, 2 * elements, now, back, "x_real");
@@ -68,14 +68,13 @@ static void book_error(struct oct_graph *g, struct oct_node *node)
         self->dy_channel = oct_node_book(g, node, elements, back, back, "dy_dw");
         if (dw->format == OCT_FORMAT_INT16)
             self->dy_channel_lo = oct_node_book(g, node, elements, back, back, "dy_dw_lo");
-        book_range(
-            g, node, &self->channel_range, per_channel ? y->c : 1, dw->format, false, "dy_dw");
+        book_range(g, node, &self->channel_range, per_channel ? y->c : 1, dw, false, "dy_dw");
     }
     if (layer->dgrad) {
         self->dy_tensor = oct_node_book(g, node, elements, back, back, "dy_dx");
         if (dx->format == OCT_FORMAT_INT16)
             self->dy_tensor_lo = oct_node_book(g, node, elements, back, back, "dy_dx_lo");
-        book_range(g, node, &self->tensor_range, 1, dx->format, false, "dy_dx");
+        book_range(g, node, &self->tensor_range, 1, dx, false, "dy_dx");
     }
     if ((!layer->wgrad || !layer->dgrad) && g->numerics->act_dtype != OCT_F32)
         self->dy_real = oct_node_book(g, node, 2 * elements, back, back, "dy_real");

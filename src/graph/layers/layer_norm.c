@@ -20,7 +20,28 @@ static bool has_integer_statistics(const struct oct_value *y)
 
 static enum oct_status norm_declare(struct oct_graph *g, struct oct_node *node)
 {
+    struct norm *self = node->self;
+    self->act.clips = g->numerics->role[OCT_ROLE_X].sigmas > 0.0f;
     oct_activation_declare(g, node);
+    return OCT_OK;
+}
+
+/* A clipped channel's range adds to that of the residual branch, which must have one. */
+static enum oct_status check_clip(struct oct_graph *g, struct oct_node *node)
+{
+    const struct norm *self = node->self;
+    const struct oct_value *residual = oct_in(g, node, 1);
+
+    if (!self->act.clips || !residual)
+        return OCT_OK;
+    if (!self->act.relu)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: clipped channels, a residual and no ReLU: choose another network", node->name);
+    if (!residual->range.clip)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: clipped channels need the range of the residual %s, which no normalisation makes: "
+            "choose another network",
+            node->name, residual->name);
     return OCT_OK;
 }
 
@@ -32,6 +53,7 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     size_t f = 4 * (size_t)c;
     int now = oct_forward_moment(node);
 
+    OCT_TRY(check_clip(g, node));
     oct_activation_book(g, node);
     self->xhat_max = oct_node_book(g, node, f, now, oct_backward_moment(g, node), "xhat_max");
     if (!has_integer_statistics(y)) {
@@ -71,6 +93,13 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
         .jx = oct_buffer_data(act->jx),
         .flag = &step->flag};
 
+    if (act->clips) { /* the branch before a residual is added has no ReLU */
+        args.relu = act->relu && node->in[1] < 0;
+        args.sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
+        args.clip_lo = oct_buffer_data(act->clip_lo);
+        args.clip_hi = oct_buffer_data(act->clip_hi);
+        args.z_amax = oct_buffer_data(act->z_amax);
+    }
     if (g->training) {
         args.xhat_max = oct_buffer_data(self->xhat_max);
         args.z_amax = oct_buffer_data(act->z_amax);
