@@ -55,10 +55,12 @@ static enum oct_status add_trial(struct analysis *a, const char *scheme, const c
     const struct oct_policy was[2] = {*dw, *dx};
     if (strcmp(change, "per tensor") == 0)
         dw->granularity = OCT_PER_TENSOR;
-    else if (strcmp(change, "per channel") == 0)
-        dw->granularity = OCT_PER_CHANNEL;
-    else if (strcmp(change, "unclipped") == 0)
+    else if (strcmp(change, "per channel") == 0 && dw->search_period == 0)
+        dw->granularity = OCT_PER_CHANNEL; /* a search wants one scale */
+    else if (strcmp(change, "unclipped") == 0) {
         dw->clip = dx->clip = OCT_CLIP_AMAX;
+        dw->search_period = dx->search_period = 0;
+    }
     bool same =
         was[0].granularity == dw->granularity && was[0].clip == dw->clip && was[1].clip == dx->clip;
     if (*change && same) {

@@ -61,8 +61,7 @@ static void book_ranges(struct oct_trial *b, const struct oct_subject *s)
     for (int i = 0; i < 2; i++) {
         const struct oct_policy *policy = &b->layer.role[roles[i]];
         int count = policy->granularity == OCT_PER_CHANNEL ? s->shape.k : 1;
-        oct_range_book(
-            b->plan, &b->dy_range[i], count, oct_format_code_max(policy->format), false, names[i]);
+        oct_range_book(b->plan, &b->dy_range[i], count, policy, false, names[i]);
     }
 }
 
@@ -92,6 +91,7 @@ static void book_tensors(struct oct_trial *b, const struct oct_subject *s)
     b->sumsq = book(b, 8 * k, "sumsq");
     b->sigma = book(b, 4 * k, "sigma");
     b->sigma_all = book(b, 4, "sigma of all");
+    b->sums = book(b, 8 * OCT_SEARCH_SUMS, "search");
     b->above = book(b, 8 * k, "above");
     b->above_all = book(b, 8, "above of all");
 }
@@ -224,6 +224,18 @@ out:
     return status;
 }
 
+/* A policy that searches does so in every recorded step. */
+static enum oct_status search(struct oct_trial *b, int copy, int64_t rows, int channels,
+    const struct oct_range_evidence *evidence)
+{
+    const struct oct_range_search args = {.rows = rows,
+        .channels = channels,
+        .x = oct_buffer_data(b->dy),
+        .dtype = OCT_F32,
+        .workspace = oct_buffer_data(b->sums)};
+    return oct_range_search_share(b->backend, &b->dy_range[copy], &args, evidence);
+}
+
 static enum oct_status make_dy(struct oct_trial *b, const struct oct_subject *s)
 {
     const struct oct_conv_shape *v = &s->shape;
@@ -248,7 +260,9 @@ static enum oct_status make_dy(struct oct_trial *b, const struct oct_subject *s)
             .amax_count = v->k,
             .above = oct_buffer_data(whole ? b->above_all : b->above),
             .population = (double)rows * (whole ? v->k : 1)};
-        OCT_TRY(oct_range_adapt(b->backend, &b->dy_range[i], policy, &evidence));
+        if (b->dy_range[i].share)
+            OCT_TRY(search(b, i, rows, v->k, &evidence));
+        OCT_TRY(oct_range_adapt(b->backend, &b->dy_range[i], &evidence));
         const struct oct_quantise_args quantise = {.rows = rows,
             .rows_per_sample = rows / v->n,
             .channels = v->k,

@@ -23,7 +23,7 @@ struct oct_trial {
     struct oct_buffer *step;
     struct oct_buffer *x, *w, *dy, *x_codes, *pack, *pack_lo, *dw, *dx;
     struct oct_buffer *codes[2], *codes_lo[2]; /* of dy for dW, for dX */
-    struct oct_buffer *amax, *sum, *sumsq, *sigma, *sigma_all, *above, *above_all;
+    struct oct_buffer *amax, *sum, *sumsq, *sigma, *sigma_all, *above, *above_all, *sums;
     struct oct_range_state x_range, w_range, dy_range[2];
 };
 
