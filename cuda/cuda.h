@@ -99,6 +99,11 @@ enum oct_status oct_cuda_bn_bwd_reduce(oct_backend *, const struct oct_bn_bwd_re
 enum oct_status oct_cuda_bn_bwd_finalize(oct_backend *, const struct oct_bn_bwd_finalize_args *);
 enum oct_status oct_cuda_bn_bwd_apply(oct_backend *, const struct oct_bn_bwd_apply_args *);
 
+/* affine.cu */
+enum oct_status oct_cuda_affine_finalize(oct_backend *, const struct oct_affine_finalize_args *);
+enum oct_status oct_cuda_affine_bwd_finalize(
+    oct_backend *, const struct oct_affine_bwd_finalize_args *);
+
 /* pool.cu, image.cu, loss.cu, update.cu */
 enum oct_status oct_cuda_pool(oct_backend *, const struct oct_pool_args *);
 enum oct_status oct_cuda_pool_bwd(oct_backend *, const struct oct_pool_bwd_args *);

@@ -122,6 +122,8 @@ static void install(oct_backend *table)
     table->bn_bwd_reduce = oct_cuda_bn_bwd_reduce;
     table->bn_bwd_finalize = oct_cuda_bn_bwd_finalize;
     table->bn_bwd_apply = oct_cuda_bn_bwd_apply;
+    table->affine_finalize = oct_cuda_affine_finalize;
+    table->affine_bwd_finalize = oct_cuda_affine_bwd_finalize;
     table->pool = oct_cuda_pool;
     table->pool_bwd = oct_cuda_pool_bwd;
     table->image = oct_cuda_image;

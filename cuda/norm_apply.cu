@@ -133,17 +133,18 @@ OCT_DEVICE_INLINE void apply_codes(const apply_job &job, const apply_consts &con
             random, &tally->saturated[1]);
 }
 
-/* dz of the vector at i goes to the residual branch. */
+/* Writes or adds the vector at i. */
 template <int V>
-OCT_DEVICE_INLINE void put_residual(const oct_bn_bwd_apply_args &g, int64_t i, const float (&dz)[V])
+OCT_DEVICE_INLINE void put_values(
+    enum oct_dtype dtype, void *to, enum oct_write mode, int64_t i, const float (&values)[V])
 {
     float out[V] = {};
-    if (g.d_residual_mode == OCT_ACCUMULATE)
-        load_floats<V>(out, g.d_residual_dtype, g.d_residual, i);
+    if (mode == OCT_ACCUMULATE)
+        load_floats<V>(out, dtype, to, i);
 #pragma unroll
     for (int k = 0; k < V; k++)
-        out[k] = g.d_residual_mode == OCT_ACCUMULATE ? out[k] + dz[k] : dz[k];
-    store_floats<V>(g.d_residual_dtype, g.d_residual, i, out);
+        out[k] = mode == OCT_ACCUMULATE ? out[k] + values[k] : values[k];
+    store_floats<V>(dtype, to, i, out);
 }
 
 /* The same where a mask of its own gates the residual branch's dz. */
@@ -157,7 +158,7 @@ OCT_DEVICE_INLINE void put_masked_residual(
     for (int k = 0; k < V; k++)
         dz[k] = bits >> k & 1u ? da[k] : 0.0f;
     if (g.d_residual)
-        put_residual<V>(g, i, dz);
+        put_values<V>(g.d_residual_dtype, g.d_residual, g.d_residual_mode, i, dz);
 }
 
 /* Everything that becomes of the vector at i, whose da and y are loaded. */
@@ -181,7 +182,7 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
         tally->above_all += fabsf(dy[k]) > consts.sigma_all;
     }
     if (g.d_residual && !(FULL && g.residual_mask))
-        put_residual<V>(g, i, dz);
+        put_values<V>(g.d_residual_dtype, g.d_residual, g.d_residual_mode, i, dz);
     if (job.channel_statistics) {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -190,7 +191,7 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
         }
     }
     if (!HOT && g.dy)
-        store_floats<V>(g.dy_dtype, g.dy, i, dy);
+        put_values<V>(g.dy_dtype, g.dy, g.dy_mode, i, dy);
     apply_codes<V, HOT, FULL>(job, consts, channels, i, dy, tally);
 }
 

@@ -56,20 +56,14 @@ OCT_DEVICE_INLINE oct_bn_moments moments_of(const finalize_job &job, int c)
         job.acc.sum[c], job.acc.sumsq[c], job.acc.shift, g.count, multiplier_of(g, c));
 }
 
-OCT_DEVICE_INLINE float extreme_of(const oct_bn_finalize_args &g, int64_t acc, float multiplier)
-{
-    const float y = oct_real_of_acc(acc, multiplier);
-    return g.y_dtype == OCT_BF16 ? oct_f32_from_bf16(oct_bf16_from_f32(y)) : y;
-}
-
 OCT_DEVICE_INLINE void find_extremes(const finalize_job &job, const oct_bn_affine &affine, int c)
 {
     const oct_bn_finalize_args &g = job.args;
     float low, high;
     if (g.acc) {
         const float multiplier = multiplier_of(g, c);
-        low = extreme_of(g, job.acc.min[c], multiplier);
-        high = extreme_of(g, job.acc.max[c], multiplier);
+        low = oct_bn_y_of_acc(job.acc.min[c], multiplier, g.y_dtype == OCT_BF16);
+        high = oct_bn_y_of_acc(job.acc.max[c], multiplier, g.y_dtype == OCT_BF16);
     } else {
         low = g.y_min[c];
         high = g.y_max[c];

@@ -12,7 +12,7 @@ struct pack {
     int8_t *out[2]; /* high or only plane, low plane or NULL */
     uint32_t *flag;
     int k, r, s, c;
-    oct_cuda_sweep sweep;
+    oct_gpu_sweep sweep;
     int64_t pitch;
 };
 
@@ -115,7 +115,7 @@ static unsigned blocks(int64_t items, int each)
 static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index)
 {
     pack p = {};
-    oct_cuda_sweep_make(&a->shape, dgrad, index, &p.sweep);
+    oct_gpu_sweep_make(&a->shape, dgrad, index, &p.sweep);
     p.w = a->w;
     p.inverse = a->range.inverse;
     p.per_k = a->range.count > 1;
@@ -129,7 +129,7 @@ static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index
     p.r = a->shape.r;
     p.s = a->shape.s;
     p.c = a->shape.c;
-    p.pitch = oct_cuda_sweep_pitch(&p.sweep);
+    p.pitch = oct_gpu_sweep_pitch(&p.sweep);
     return p;
 }
 
@@ -147,7 +147,7 @@ extern "C" enum oct_status oct_cuda_weight_pack(
         pack_fprop_kernel<<<blocks(p.k * (p.pitch / 4), THREADS), THREADS, 0, cuda->stream>>>(p);
         OCT_CUDA(cudaGetLastError());
     }
-    for (int i = 0; a->dgrad && i < oct_cuda_sweep_count(&a->shape, 1); i++) {
+    for (int i = 0; a->dgrad && i < oct_gpu_sweep_count(&a->shape, 1); i++) {
         const pack p = make_pack(a, 1, i);
         const int taps = p.sweep.h.taps * p.sweep.w.taps;
         const dim3 grid(
@@ -163,9 +163,7 @@ extern "C" enum oct_status oct_cuda_weight_pack(
 extern "C" size_t oct_cuda_weight_pack_bytes(
     oct_backend *backend, const struct oct_conv_shape *v, enum oct_dtype dtype, int dgrad)
 {
-    struct oct_cuda_sweep last;
     (void)backend;
     (void)dtype;
-    oct_cuda_sweep_make(v, dgrad, oct_cuda_sweep_count(v, dgrad) - 1, &last);
-    return (size_t)(last.packed + last.columns * oct_cuda_sweep_pitch(&last));
+    return oct_gpu_pack_bytes(v, dgrad);
 }

@@ -140,9 +140,11 @@ struct oct_options {
     uint64_t seed;
 
     /* device */
-    const char *device; /* "cpu", "cuda", "cuda:N", or "sim": the latter's kernels on the CPU */
-    const char *isa;    /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA */
-    int threads;        /* 0: all */
+    /* "cpu", "cuda", "cuda:N", "sim": the latter's kernels on the CPU, or "model:CARD": computes
+     * nothing, predicts the time of a step (oct_trainer_predict) */
+    const char *device;
+    const char *isa; /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA; model:CARD: "tf32" */
+    int threads;     /* 0: all */
 
     /* run folder */
     const char *output_dir;    /* NULL: no files are written */
@@ -213,6 +215,19 @@ struct oct_profile_row {
     int int8;
 };
 
+/* One row of a prediction: what a model of a card, not a measurement, says of one node in one pass.
+ */
+struct oct_model_row {
+    const char *node, *op, *pass;
+    double seconds;      /* at the nominal efficiency of the card's product units */
+    double best, worst;  /* seconds at the best and worst efficiency of the band */
+    double macs;         /* of the whole batch, 0 for elementwise ops */
+    double bytes;        /* that the card's memory moves */
+    double listed_bytes; /* of them the plan's own list: each tensor of an op once */
+    const char *bound;   /* what most of the time is: "memory", "products", "issue", "launch" */
+    int launches;
+};
+
 /* Opens device, data, model and run folder; resumes if asked. On success the caller owns *out. */
 OCT_API enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer **out);
 
@@ -243,15 +258,20 @@ OCT_API enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_ev
 OCT_API enum oct_status oct_trainer_profile(
     oct_trainer *trainer, int steps, const struct oct_profile_row **rows, size_t *count);
 
+/* What a step would cost by the model of the card, on a trainer opened on a device "model:CARD";
+ * OCT_ARG on others. *rows is owned by the trainer until the next call. */
+OCT_API enum oct_status oct_trainer_predict(
+    oct_trainer *trainer, const struct oct_model_row **rows, size_t *count);
+
 /* Saves or loads a checkpoint (safetensors). Loading replaces the whole training state. */
 OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path);
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
-/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run
- * that wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say.
- */
-OCT_API enum oct_status oct_checkpoint_setting(
-    const char *path, const char *key, char *value, size_t size);
+/* Calls `setting` for every setting that a checkpoint tells of the run that wrote it: `key` is a
+ * field of struct oct_options, e.g. "model", "precision", "scheme"; `value` its text, valid during
+ * the call. A file of bare weights tells none. */
+OCT_API enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user);
 
 /* Asks a running trainer to stop after the present step. Async-signal-safe. */
 OCT_API void oct_trainer_stop(oct_trainer *trainer);
@@ -265,6 +285,7 @@ OCT_API enum oct_status oct_info(
 /* Names the program accepts, in order, NULL at the end of the list. */
 OCT_API const char *oct_model_name(size_t index);
 OCT_API const char *oct_scheme_name(size_t index);
+OCT_API const char *oct_card_name(size_t index); /* after "model:" */
 
 /* Writes the learning curve of the log.jsonl files of `count` run folders as one SVG. */
 OCT_API enum oct_status oct_plot_curves(

@@ -239,6 +239,24 @@ struct oct_bn_finalize_args {
     uint32_t *flag;
 };
 
+/* What bn_finalize is to a normalisation, for an activation whose coefficients are parameters:
+ * a[c] = scale[0], 1 without scale; b[c] = bias[c], bias[0] if bias_count is 1, 0 without bias;
+ * ix = 1 and jx = 0, so that "xhat" of the backward passes is y itself.
+ * z_amax[c] = max |relu?(a y + b)|, exact, from the extremes of acc; NULL: not wanted. */
+struct oct_affine_finalize_args {
+    int channels;
+    const float *scale; /* f32[1] or NULL */
+    const float *bias;  /* f32[bias_count] or NULL */
+    int bias_count;     /* 1 or channels */
+    int relu;
+    const struct oct_acc_stats *acc; /* for z_amax */
+    const float *x_scale, *w_scale;  /* m_k = fl(sx * sw[k or 0]) */
+    int w_scale_per_k;
+    enum oct_dtype y_dtype; /* rounding that y went through */
+    float *a, *b, *ix, *jx; /* f32[channels] each */
+    float *z_amax;          /* f32[channels] or NULL */
+};
+
 /* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
  * u = fl(fl(a y) + b); with clip_lo and clip_hi (which need a and b) v = u > lo ? u : lo, then
  * v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or fl(f32(code) residual_scale);
@@ -307,6 +325,26 @@ struct oct_bn_bwd_finalize_args {
     float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
 };
 
+/* What bn_bwd_finalize is to a normalisation, behind affine_finalize: m1 = m2 = 0, so dy = a dz;
+ * dscale (+)= f32(sum over channels, in order, of sum dz y); dbias[c] (+)= f32(sum dz), with
+ * bias_count 1 f32(sum over channels, in order); bound[c] = fl(|a| max(|dz_min|, |dz_max|)), which
+ * is max |dy|; sigma[c] = root mean square of dy (about 0, where a channel's mean need not be),
+ * sigma_all = that of the whole tensor. */
+struct oct_affine_bwd_finalize_args {
+    int channels;
+    int64_t count;
+    const double *sum_dz, *sum_dz_y, *sum_dz2;
+    const float *dz_min, *dz_max; /* needed for bound only */
+    const float *a;
+    float *m1, *m2;
+    float *dscale; /* f32[1] or NULL */
+    float *dbias;  /* f32[bias_count] or NULL */
+    int bias_count;
+    enum oct_write mode;
+    float *bound;             /* f32[channels] or NULL */
+    float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
+};
+
 /* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
  * operand), s8 codes per tensor (dX operand), float. Optionally passes dz on to the residual
  * branch, and gathers what the clip rules of this or the next step need.
@@ -333,6 +371,7 @@ struct oct_bn_bwd_apply_args {
     const struct oct_step_state *step; /* stochastic only */
     void *dy;                          /* float output or NULL */
     enum oct_dtype dy_dtype;
+    enum oct_write dy_mode;
     void *d_residual; /* dz for the residual branch, or NULL */
     enum oct_dtype d_residual_dtype;
     enum oct_write d_residual_mode;
@@ -448,6 +487,26 @@ struct oct_channel_sum_args {
     void *workspace;
 };
 
+/* What a device that computes nothing but predicts another (src/predict) says of the ops enqueued
+ * since it was last asked: a model, never a measurement. */
+enum { OCT_ESTIMATE_NOMINAL, OCT_ESTIMATE_BEST, OCT_ESTIMATE_WORST, OCT_ESTIMATE_TIMES };
+enum oct_bound {
+    OCT_BOUND_MEMORY,
+    OCT_BOUND_PRODUCTS, /* the unit that multiplies */
+    OCT_BOUND_ISSUE,    /* warp instructions */
+    OCT_BOUND_LAUNCH,   /* the time between two kernels */
+    OCT_BOUNDS
+};
+
+struct oct_estimate {
+    double seconds[OCT_ESTIMATE_TIMES]; /* at the nominal, best and worst efficiency of products */
+    double bound[OCT_BOUNDS];           /* of the nominal seconds, by what bounds the op */
+    double listed_bytes;                /* each tensor of an op once */
+    double bytes;                       /* as memory moves them */
+    double macs;
+    int launches;
+};
+
 struct oct_backend;
 typedef struct oct_backend oct_backend;
 
@@ -471,6 +530,9 @@ struct oct_backend {
      * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
      * unit has no slow periods. */
     double (*slowdown)(oct_backend *);
+
+    /* Only a device that predicts has it: what the ops since the last call would cost. */
+    void (*estimate)(oct_backend *, struct oct_estimate *out);
 
     void (*close)(oct_backend *); /* by oct_backend_close */
 
@@ -512,10 +574,13 @@ struct oct_backend {
 
     /* normalise and activate */
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
+    enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
+    enum oct_status (*affine_bwd_finalize)(
+        oct_backend *, const struct oct_affine_bwd_finalize_args *);
     enum oct_status (*bn_bwd_apply)(oct_backend *, const struct oct_bn_bwd_apply_args *);
 
     /* pool, input, loss */
@@ -530,8 +595,10 @@ struct oct_backend {
 };
 
 struct oct_backend_options {
-    const char *device; /* "cpu", "cuda", "cuda:N", "sim" */
-    const char *isa;    /* cpu; NULL: best available; else "amx", "vnni", "c", ... */
+    const char *device; /* "cpu", "cuda", "cuda:N", "sim", "model:CARD" */
+    /* cpu; NULL: best available; else "amx", "vnni", "c", ...; model: "tf32": f32 products on that
+     * unit */
+    const char *isa;
     int threads;        /* 0: all processors this process may use */
 };
 

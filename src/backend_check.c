@@ -221,6 +221,17 @@ enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *g)
     return OCT_OK;
 }
 
+enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args *g)
+{
+    OCT_TRY(check_pixels("affine_finalize", 0, g->channels));
+    if (g->bias && g->bias_count != 1 && g->bias_count != g->channels)
+        return oct_fail(OCT_ARG, "affine_finalize: %d biases for %d channels; give 1 or one each",
+            g->bias_count, g->channels);
+    if (g->z_amax && !(g->acc && g->x_scale && g->w_scale))
+        return oct_fail(OCT_ARG, "affine_finalize: z_amax needs acc, x_scale and w_scale");
+    return OCT_OK;
+}
+
 enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
 {
     const char *op = "act_fwd";
@@ -264,6 +275,21 @@ enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args 
         return oct_fail(OCT_ARG, "bn_bwd_finalize: no pixels to average over; count must be >= 1");
     if (g->bound && !(g->dz_min && g->dz_max && g->xhat_max))
         return oct_fail(OCT_ARG, "bn_bwd_finalize: bound needs dz_min, dz_max and xhat_max");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *g)
+{
+    OCT_TRY(check_pixels("affine_bwd_finalize", g->count, g->channels));
+    if (g->count < 1)
+        return oct_fail(
+            OCT_ARG, "affine_bwd_finalize: no pixels to average over; count must be >= 1");
+    if (g->dbias && g->bias_count != 1 && g->bias_count != g->channels)
+        return oct_fail(OCT_ARG,
+            "affine_bwd_finalize: %d biases for %d channels; give 1 or one each", g->bias_count,
+            g->channels);
+    if (g->bound && !(g->dz_min && g->dz_max))
+        return oct_fail(OCT_ARG, "affine_bwd_finalize: bound needs dz_min and dz_max");
     return OCT_OK;
 }
 

@@ -34,6 +34,8 @@ enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *args);
 enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *args);
 enum oct_status oct_check_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *args);
 enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *args);
+enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args *args);
+enum oct_status oct_check_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *args);
 enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *args);
 
 enum oct_status oct_check_pool(const struct oct_pool_args *args);

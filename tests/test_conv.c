@@ -156,6 +156,8 @@ Test(conv, axes_differ)
     check_shape(conv_square(2, 6, 3, 5, 2, 2, 1, 3), 205);
     v = conv_square(5, 2, 4, 4, 1, 1, 3, 1); /* more halo than image */
     check_shape(v, 204);
+    /* no output reads the last rows and columns; whole chunks of channels, one tap of a phase */
+    check_shape(conv_square(2, 6, 16, 32, 3, 2, 0, 1), 206);
 }
 
 static int draw(uint64_t *at, int low, int high)
@@ -201,6 +203,19 @@ Test(conv, fills_and_planes)
     }
 }
 
+/* Five and ten steps of 64 products for every pair of planes. */
+Test(conv, planes_of_whole_chunks)
+{
+    struct conv_plan plan = {.shape = conv_square(1, 6, 32, 64, 3, 1, 1, 1),
+        .fill = FILL_RANDOM,
+        .x_planes = 1,
+        .w_planes = 2,
+        .dy_planes = 2,
+        .dtype = OCT_F32,
+        .seed = 350};
+    check_plan(&plan);
+}
+
 Test(conv, resnet_layers)
 {
     const struct oct_conv_shape shapes[] = {conv_square(2, 32, 3, 16, 3, 1, 1, 1),
@@ -220,10 +235,11 @@ Test(conv, linear)
 }
 
 /* Weight gradients sum over more pixels than an int32 accumulator holds products of 127 * 127:
- * 2 * 300 * 300 = 180,000. Forward and backward-data reach their largest legal sums elsewhere. */
+ * 3 * 300 * 300 = 270,000, so that half of them are still more. Forward and backward-data reach
+ * their largest legal sums elsewhere. */
 Test(conv, wgrad_beyond_int32)
 {
-    const struct conv_plan plan = {.shape = conv_square(2, 300, 1, 1, 1, 1, 0, 1),
+    const struct conv_plan plan = {.shape = conv_square(3, 300, 1, 1, 1, 1, 0, 1),
         .fill = FILL_MAX,
         .x_planes = 1,
         .w_planes = 1,
@@ -231,7 +247,7 @@ Test(conv, wgrad_beyond_int32)
         .dtype = OCT_F32,
         .seed = 500};
     const int64_t most = (int64_t)INT32_MAX / (127 * 127);
-    cr_assert_gt(oct_conv_y_elements(&plan.shape), most);
+    cr_assert_gt(oct_conv_y_elements(&plan.shape), 2 * most);
     check_plan(&plan);
 }
 
@@ -269,7 +285,9 @@ Test(conv, largest_reduction)
         .dtype = OCT_F32,
         .seed = 510};
     check_plan(&plan);
-    plan.shape.n = 5; /* sums of accumulators leave int32 */
+    plan.shape.n = 20; /* sums of accumulators leave int32, also those of few of them */
+    check_plan(&plan);
+    plan.extra_shift = 14; /* half a step of the statistics is more than the accumulator has left */
     check_plan(&plan);
 }
 
@@ -400,7 +418,7 @@ Test(conv, weight_that_is_not_finite_raises_the_flag)
         .flag = &flag};
     cr_assert_eq(cpu->table.weight_pack(&cpu->table, &a), OCT_OK);
     cr_assert_eq(flag, 0);
-    w[100] = NAN;
+    w[3] = w[100] = NAN;
     cr_assert_eq(cpu->table.weight_pack(&cpu->table, &a), OCT_OK);
     cr_assert_neq(flag, 0);
     guard_free(pack);

@@ -182,6 +182,32 @@ ParameterizedTest(struct norm_case *c, norm, act_equals_the_oracle, .timeout = 1
         cr_expect(act_case(c, variants[v], NULL), "variant %zu", v);
 }
 
+/* Every tie between two codes, and those beyond the last one; in whole vectors, and not. */
+Test(norm, act_rounds_ties_to_even)
+{
+    enum { TIES = 264 };
+    float y[TIES], inverse = 64.0f;
+    for (int i = 0; i < TIES; i++)
+        y[i] = (float)(2 * i - TIES + 1) / 128.0f;
+    for (int channels = 8; channels > 0; channels -= 7) {
+        struct outputs outs = {0};
+        struct oct_act_fwd_args g = {.rows = channels == 8 ? TIES / 8 : TIES - 1,
+            .channels = channels,
+            .y = y,
+            .y_dtype = OCT_F32,
+            .x_dtype = OCT_S8,
+            .x_range = {.inverse = &inverse, .count = 1, .code_max = 127}};
+        output_add(&outs, "x", OCT_S8, g.rows * channels, true);
+        output_add(&outs, "trunk", OCT_F32, 0, true);
+        output_add(&outs, "mask", OCT_U8, 0, true);
+        output_add(&outs, "amax", OCT_F32, 0, true);
+        output_add(&outs, "saturated", OCT_S64, 1, false);
+        output_add(&outs, "flag", OCT_S32, 1, false);
+        cr_expect(act_agrees(&g, &outs));
+        outputs_free(&outs);
+    }
+}
+
 Test(norm, act_flags_what_is_not_finite)
 {
     static const uint32_t poisons[] = {0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffc10000u};

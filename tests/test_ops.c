@@ -122,6 +122,35 @@ Test(ops, quantise)
     }
 }
 
+/* Every tie between two codes, and those beyond the last one. */
+Test(ops, quantise_rounds_ties_to_even)
+{
+    enum { TIES = 260 };
+    float x[TIES], inverse = 64.0f;
+    int8_t got[TIES], want[TIES];
+    uint32_t flag = 0;
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < TIES; i++)
+            x[i] = (float)(2 * i - TIES + 1) / 128.0f;
+        for (int count = TIES; count >= TIES - 1; count--) { /* whole vectors, and not */
+            struct oct_quantise_args a = {.rows = count,
+                .channels = 1,
+                .x = x,
+                .dtype = OCT_F32,
+                .range = {.inverse = &inverse, .count = 1, .code_max = 127},
+                .q = got,
+                .flag = &flag};
+            cr_assert_eq(ops->quantise(ops, &a), OCT_OK, "%s", oct_last_error());
+            a.q = want;
+            oracle_quantise(&a);
+            cr_assert(same_tensor("ties", OCT_S8, got, want, count, NULL, 0));
+            cr_assert_eq(got[TIES / 2] % 2, 0);
+        }
+    }
+}
+
 Test(ops, quantise_on_grids)
 {
     EACH_VARIANT(v)

@@ -128,7 +128,7 @@ const struct oct_option oct_option_table[] = {
         "seed of weights, order, augmentation and rounding"},
 
     {"device", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.device), NULL, 0, 0, NETS,
-        "device to run on: cpu, cuda, cuda:N, sim"},
+        "device to run on: cpu, cuda, cuda:N, sim; bench also model:CARD, a prediction"},
     {"isa", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.isa), NULL, 0, 0, NETS,
         "instruction set of the kernels (octet info lists them); also OCT_ISA"},
     {"threads", 0, {0}, DEVICE, OCT_KIND_INT, AT(run.threads), NULL, 0, 1024, NETS,

@@ -104,12 +104,8 @@ static void find_extremes(const struct oct_bn_finalize_args *g, int c)
     float low, high;
     if (g->acc) {
         float m = g->x_scale[0] * g->w_scale[g->w_scale_per_k ? c : 0];
-        low = oct_real_of_acc(g->acc->min[c], m);
-        high = oct_real_of_acc(g->acc->max[c], m);
-        if (g->y_dtype == OCT_BF16) {
-            low = oct_f32_from_bf16(oct_bf16_from_f32(low));
-            high = oct_f32_from_bf16(oct_bf16_from_f32(high));
-        }
+        low = oct_bn_y_of_acc(g->acc->min[c], m, g->y_dtype == OCT_BF16);
+        high = oct_bn_y_of_acc(g->acc->max[c], m, g->y_dtype == OCT_BF16);
     } else {
         low = g->y_min[c];
         high = g->y_max[c];
@@ -155,6 +151,78 @@ static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_fin
     struct oct_bn_finalize_args args = *g;
     OCT_TRY(oct_check_bn_finalize(g));
     oct_pool_run(oct_cpu_of(backend)->pool, 1, finalize_work, &args);
+    return OCT_OK;
+}
+
+/* affine_finalize, affine_bwd_finalize */
+
+static void affine_work(void *args, int64_t item, int thread)
+{
+    const struct oct_affine_finalize_args *g = args;
+    const int rounded = g->y_dtype == OCT_BF16;
+    (void)item, (void)thread;
+    for (int c = 0; c < g->channels; c++) {
+        g->a[c] = g->scale ? g->scale[0] : 1.0f;
+        g->b[c] = g->bias ? g->bias[g->bias_count == 1 ? 0 : c] : 0.0f;
+        g->ix[c] = 1.0f;
+        g->jx[c] = 0.0f;
+        if (!g->z_amax)
+            continue;
+        float m = g->x_scale[0] * g->w_scale[g->w_scale_per_k ? c : 0];
+        g->z_amax[c] =
+            oct_bn_affine_max(g->a[c], g->b[c], oct_bn_y_of_acc(g->acc->min[c], m, rounded),
+                oct_bn_y_of_acc(g->acc->max[c], m, rounded), g->relu);
+    }
+}
+
+static enum oct_status affine_finalize(
+    oct_backend *backend, const struct oct_affine_finalize_args *g)
+{
+    struct oct_affine_finalize_args args = *g;
+    OCT_TRY(oct_check_affine_finalize(g));
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, affine_work, &args);
+    return OCT_OK;
+}
+
+static void write_gradient(float *to, double sum, enum oct_write mode)
+{
+    float value = (float)sum;
+    *to = mode == OCT_ACCUMULATE ? *to + value : value;
+}
+
+static void affine_bwd_work(void *args, int64_t item, int thread)
+{
+    const struct oct_affine_bwd_finalize_args *g = args;
+    double square = 0.0, sum_dz = 0.0, sum_dz_y = 0.0;
+    (void)item, (void)thread;
+
+    for (int c = 0; c < g->channels; c++) {
+        double v = oct_affine_dy_square(g->sum_dz2[c], g->count, g->a[c]);
+        g->m1[c] = g->m2[c] = 0.0f;
+        square += v;
+        sum_dz += g->sum_dz[c];
+        sum_dz_y += g->sum_dz_y[c];
+        if (g->dbias && g->bias_count > 1)
+            write_gradient(&g->dbias[c], g->sum_dz[c], g->mode);
+        if (g->bound)
+            g->bound[c] = oct_bn_dy_bound(g->a[c], 0.0f, 0.0f, g->dz_min[c], g->dz_max[c], 0.0f);
+        if (g->sigma)
+            g->sigma[c] = (float)sqrt(v);
+    }
+    if (g->dbias && g->bias_count == 1)
+        write_gradient(g->dbias, sum_dz, g->mode);
+    if (g->dscale)
+        write_gradient(g->dscale, sum_dz_y, g->mode);
+    if (g->sigma_all)
+        g->sigma_all[0] = (float)sqrt(square / (double)g->channels);
+}
+
+static enum oct_status affine_bwd_finalize(
+    oct_backend *backend, const struct oct_affine_bwd_finalize_args *g)
+{
+    struct oct_affine_bwd_finalize_args args = *g;
+    OCT_TRY(oct_check_affine_bwd_finalize(g));
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, affine_bwd_work, &args);
     return OCT_OK;
 }
 
@@ -290,12 +358,6 @@ static enum oct_status bn_bwd_reduce(oct_backend *backend, const struct oct_bn_b
 
 /* bn_bwd_finalize */
 
-static void write_gradient(float *to, double sum, enum oct_write mode)
-{
-    float value = (float)sum;
-    *to = mode == OCT_ACCUMULATE ? *to + value : value;
-}
-
 static void bwd_finalize_work(void *args, int64_t item, int thread)
 {
     const struct oct_bn_bwd_finalize_args *g = args;
@@ -414,9 +476,11 @@ static enum oct_status bn_bwd_apply(oct_backend *backend, const struct oct_bn_bw
 void oct_cpu_norm_install(oct_backend *backend)
 {
     backend->bn_finalize = bn_finalize;
+    backend->affine_finalize = affine_finalize;
     backend->act_fwd = act_fwd;
     backend->bn_workspace = bn_workspace;
     backend->bn_bwd_reduce = bn_bwd_reduce;
     backend->bn_bwd_finalize = bn_bwd_finalize;
+    backend->affine_bwd_finalize = affine_bwd_finalize;
     backend->bn_bwd_apply = bn_bwd_apply;
 }

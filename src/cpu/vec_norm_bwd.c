@@ -141,6 +141,19 @@ V_INLINE void random_bytes(uint32_t key, uint64_t element, vi random[4])
         random[k] = vi_load_u8(bytes + 16 * k);
 }
 
+/* Writes or adds n elements at i. */
+V_INLINE void put_values(
+    enum oct_dtype dtype, void *to, enum oct_write mode, int64_t i, int n, const vf values[4])
+{
+    for (int k = 0; k < 4; k++) {
+        int m = v_lanes_of(n, k);
+        vf out = values[k];
+        if (mode == OCT_ACCUMULATE)
+            out = vf_add(vf_load(dtype, to, i + 16 * k, m), out);
+        vf_store(dtype, to, i + 16 * k, m, out);
+    }
+}
+
 /* dy of n elements at i; writes dz to the residual branch on the way. */
 V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind, int64_t i,
     int64_t channel, int n, vf dy[4])
@@ -158,18 +171,18 @@ V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kin
         if (kind.gate == GATE_MASK)
             dz[k] = vf_keep(vm_load_bits(g->mask, at, m), dz[k]);
     }
-    if (g->d_residual)
+    if (g->d_residual && g->residual_mask) { /* another gate than the branch's own */
+        vf kept[4];
         for (int k = 0; k < 4; k++) {
             int m = v_lanes_of(n, k);
             int64_t at = i + 16 * k;
-            vf out = dz[k];
-            if (g->residual_mask)
-                out = vf_keep(vm_load_bits(g->residual_mask, at, m),
-                    vf_load((enum oct_dtype)kind.da, g->da, at, m));
-            if (g->d_residual_mode == OCT_ACCUMULATE)
-                out = vf_add(vf_load(g->d_residual_dtype, g->d_residual, at, m), out);
-            vf_store(g->d_residual_dtype, g->d_residual, at, m, out);
+            kept[k] = vf_keep(vm_load_bits(g->residual_mask, at, m),
+                vf_load((enum oct_dtype)kind.da, g->da, at, m));
         }
+        put_values(g->d_residual_dtype, g->d_residual, g->d_residual_mode, i, n, kept);
+    } else if (g->d_residual) {
+        put_values(g->d_residual_dtype, g->d_residual, g->d_residual_mode, i, n, dz);
+    }
     for (int k = 0; k < 4; k++) {
         int64_t c = channel + 16 * k;
         vf xhat = vf_affine(y[k], vf_load_f32(g->ix + c, 16), vf_load_f32(g->jx + c, 16));
@@ -260,8 +273,7 @@ V_INLINE void apply_unit(const struct oct_bn_bwd_apply_args *g, struct bwd_kind 
         for (int k = 0; k < 4; k++)
             sums->above_all = vi_count(sums->above_all, vf_gt(vf_abs(dy[k]), consts->sigma_all));
     if (g->dy)
-        for (int k = 0; k < 4; k++)
-            vf_store(g->dy_dtype, g->dy, i + 16 * k, v_lanes_of(n, k), dy[k]);
+        put_values(g->dy_dtype, g->dy, g->dy_mode, i, n, dy);
     if (g->q_channel || g->q_tensor)
         apply_codes(g, consts, i, channel, n, dy, sums);
 }

@@ -58,8 +58,17 @@ struct oct_pre {
     struct oct_buffer *lr_factor;    /* f32[1] of the weight, where dY is searched; or NULL */
 };
 
+/* How a parameter begins. */
+enum oct_initial {
+    OCT_INITIAL_CONSTANT, /* the value itself */
+    OCT_INITIAL_NORMAL,   /* standard deviation */
+    OCT_INITIAL_UNIFORM   /* bound of either side */
+};
+
 struct oct_param {
     char name[72]; /* torchvision's */
+    enum oct_initial initial;
+    float initial_value;
     int dims;
     int64_t dim[4], count;
     bool decay;                                           /* weight decay applies */
@@ -169,6 +178,18 @@ int oct_add_image(struct oct_graph *g, int h, int w, int c);
 int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_conv_attr *attr);
 /* relu?(bn(y) (+ residual)); residual -1: none */
 int oct_add_norm(struct oct_graph *g, int y, const char *name, int residual, bool relu);
+/* Any of bias, scale, residual and ReLU may be missing. y is any value. */
+struct oct_affine_attr {
+    const char *owner;     /* parameters are called OWNER.BIAS, or BIAS if owner is "" */
+    const char *bias;      /* NULL: none */
+    const char *scale;     /* one multiplier of all y; NULL: none */
+    bool bias_per_channel; /* else one bias for all */
+    bool relu, decay;      /* decay: weight decay applies to bias and scale */
+    bool adds_reals;       /* the residual is read unquantised, whatever the scheme says */
+};
+/* relu?(scale y + bias (+ residual)); residual -1: none */
+int oct_add_affine(
+    struct oct_graph *g, int y, const char *name, int residual, const struct oct_affine_attr *attr);
 int oct_add_max_pool(struct oct_graph *g, int x, const char *name, int window, int stride, int pad);
 int oct_add_global_pool(struct oct_graph *g, int x, const char *name);
 int oct_add_linear(struct oct_graph *g, int x, const char *name, int k);
@@ -205,8 +226,12 @@ int oct_graph_value(
     struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h, int w, int c);
 struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type *type,
     const char *name, size_t self_bytes, int in0, int in1, int out);
+/* NODE.SUFFIX, or SUFFIX if node is ""; begins at 0. */
 int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay, int dims,
     const int64_t *dim);
+void oct_graph_initial(struct oct_graph *g, int param, enum oct_initial initial, float value);
+/* Multiplies the initial values of the parameter of that name; 0: they are 0. */
+void oct_graph_scale_initial(struct oct_graph *g, const char *name, float factor);
 void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,
     const int64_t *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
 void oct_graph_range_state(

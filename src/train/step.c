@@ -62,8 +62,11 @@ static enum oct_status enqueue_part(struct oct_trainer *t, bool first, bool last
     const struct oct_options *o = &t->options;
     struct oct_graph *g = t->graph;
 
-    if (first)
+    if (first) {
+        double begin = oct_op_begin(g);
         OCT_TRY(oct_graph_keep_states(g));
+        oct_op_end(g, NULL, "keep states", begin);
+    }
     OCT_TRY(oct_graph_forward(g));
     OCT_TRY(oct_graph_backward(g));
     if (!last)
@@ -228,6 +231,7 @@ enum oct_status oct_trainer_evaluate(oct_trainer *t, struct oct_eval_result *res
     double begin = oct_seconds();
     enum oct_status status;
 
+    OCT_TRY(oct_trainer_computes(t));
     OCT_TRY(swap_average(t));
     status = evaluate(t, &out);
     OCT_TRY(swap_average(t));

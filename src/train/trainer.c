@@ -303,6 +303,7 @@ void oct_trainer_close(oct_trainer *t)
     if (t->trace)
         fclose(t->trace);
     oct_profile_free(t);
+    oct_prediction_free(t);
     oct_samples_free(t);
     oct_runlog_close(t->log);
     free(t->plan_table);

@@ -333,7 +333,7 @@ static enum oct_status read_layer(
 {
     const struct oct_value *y = &t->graph->values[node->out];
     double elements =
-        (double)oct_value_elements(y) * (double)t->at.step_in_epoch * t->options.grad_accum_steps;
+        (double)oct_value_elements(y) * (double)t->steps_counted * t->options.grad_accum_steps;
     int64_t counts[2];
 
     OCT_TRY(read_barrier(t, node, row));
@@ -379,6 +379,7 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             .barrier_share = NAN};
         OCT_TRY(read_layer(t, node, row));
     }
+    t->saturated_before = t->steps_counted = 0; /* what counts clipped codes starts again */
     *count = n;
     return OCT_OK;
 }
@@ -441,6 +442,7 @@ enum oct_status oct_trainer_profile(
 
     if (steps < 1)
         return oct_fail(OCT_ARG, "profile of %d steps: need at least 1", steps);
+    OCT_TRY(oct_trainer_computes(t));
     oct_profile_free(t);
     t->profile = calloc(1, sizeof *t->profile);
     if (!t->profile)

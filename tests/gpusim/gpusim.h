@@ -79,6 +79,9 @@ struct gpusim_counts {
     uint64_t wavefronts, wavefronts_ideal; /* shared memory, ldmatrix included */
     uint64_t sectors, sectors_ideal;       /* global memory, 32 bytes each */
     uint64_t bytes_read, bytes_written;    /* global memory, as the threads asked */
+    /* 32 bytes for every sector of global memory that a launch reads or writes at all, summed over
+     * launches: what memory moves if a cache serves every other access of the launch */
+    uint64_t footprint_read, footprint_written;
     int ptx_instructions, covered;         /* of the kernel's text; executed at least once */
 };
 

@@ -6,6 +6,7 @@
  *   GPUSIM_STREAMS=random:SEED  work waits, and runs in a random order that events allow
  *   GPUSIM_DEVICES=N            0: no device; default 1
  *   GPUSIM_CAPABILITY=103       what the device says it is; default: GPUSIM_SM
+ *   GPUSIM_MULTIPROCESSORS=N    of the device; default: those of a chip with that capability
  *   GPUSIM_MEMORY=BYTES         of the device; default 16 GiB
  *   GPUSIM_LEAKS=0              nothing is said at the end about what was not freed */
 #ifndef GPUSIM_RT_H

@@ -54,6 +54,12 @@ static const struct limits *limits_now(void)
     return found;
 }
 
+static int multiprocessors(void)
+{
+    const char *wish = getenv("GPUSIM_MULTIPROCESSORS");
+    return wish ? atoi(wish) : limits_now()->multiprocessors;
+}
+
 static bool attribute(enum cudaDeviceAttr what, int *out)
 {
     const struct limits *l = limits_now();
@@ -66,7 +72,7 @@ static bool attribute(enum cudaDeviceAttr what, int *out)
         *out = capability() % 10;
         break;
     case cudaDevAttrMultiProcessorCount:
-        *out = l->multiprocessors;
+        *out = multiprocessors();
         break;
     case cudaDevAttrMaxThreadsPerMultiProcessor:
         *out = l->threads;
@@ -139,7 +145,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
     snprintf(out->name, sizeof out->name, "gpusim sm_%d", capability());
     out->major = capability() / 10;
     out->minor = capability() % 10;
-    out->multiProcessorCount = l->multiprocessors;
+    out->multiProcessorCount = multiprocessors();
     out->warpSize = 32;
     out->maxThreadsPerBlock = 1024;
     out->maxThreadsPerMultiProcessor = l->threads;
@@ -280,7 +286,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *out, const void *fu
         out->sharedSizeBytes = kernel->static_shared;
         out->localSizeBytes = kernel->local_bytes;
         out->maxThreadsPerBlock = kernel->max_threads ? kernel->max_threads : 1024;
-        out->numRegs = kernel->registers;
+        out->numRegs = kernel->sass_registers ? kernel->sass_registers : kernel->registers;
         out->ptxVersion = out->binaryVersion = gpusim_options().sm;
         out->maxDynamicSharedSizeBytes = kernel->max_dynamic;
     }

@@ -201,6 +201,71 @@ void oracle_bn_finalize(const struct oct_bn_finalize_args *g)
         running(g);
 }
 
+/* Tries every accumulator from the least to the largest, as `extremes` does. */
+static float largest_affine(const struct oct_affine_finalize_args *g, int c)
+{
+    float m = g->x_scale[0] * (g->w_scale_per_k ? g->w_scale[c] : g->w_scale[0]), largest = 0.0f;
+    for (int64_t acc = g->acc->min[c]; acc <= g->acc->max[c]; acc++) {
+        float y = (float)acc * m;
+        if (g->y_dtype == OCT_BF16)
+            y = float_of((uint32_t)to_bf16(y) << 16);
+        float z = affine(y, g->a[c], g->b[c]);
+        if (g->relu && !(z > 0.0f))
+            z = 0.0f;
+        largest = fabsf(z) > largest ? fabsf(z) : largest;
+    }
+    return largest;
+}
+
+void oracle_affine_finalize(const struct oct_affine_finalize_args *g)
+{
+    for (int c = 0; c < g->channels; c++) {
+        g->a[c] = 1.0f;
+        g->b[c] = 0.0f;
+        if (g->scale)
+            g->a[c] = *g->scale;
+        if (g->bias)
+            g->b[c] = g->bias_count == g->channels ? g->bias[c] : *g->bias;
+        g->ix[c] = 1.0f;
+        g->jx[c] = 0.0f;
+        if (g->z_amax)
+            g->z_amax[c] = largest_affine(g, c);
+    }
+}
+
+static void add_or_set(float *to, double value, enum oct_write mode)
+{
+    float rounded = (float)value;
+    *to = mode == OCT_ACCUMULATE ? *to + rounded : rounded;
+}
+
+void oracle_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *g)
+{
+    double bias = 0.0, scale = 0.0, squares = 0.0, n = (double)g->count;
+    for (int c = 0; c < g->channels; c++) {
+        double a = (double)g->a[c], square = a * a * (g->sum_dz2[c] / n);
+        g->m1[c] = 0.0f;
+        g->m2[c] = 0.0f;
+        bias += g->sum_dz[c];
+        scale += g->sum_dz_y[c];
+        squares += square;
+        if (g->dbias && g->bias_count == g->channels && g->channels > 1)
+            add_or_set(g->dbias + c, g->sum_dz[c], g->mode);
+        if (g->bound) {
+            float low = fabsf(g->a[c] * g->dz_min[c]), high = fabsf(g->a[c] * g->dz_max[c]);
+            g->bound[c] = high > low ? high : low;
+        }
+        if (g->sigma)
+            g->sigma[c] = (float)sqrt(square);
+    }
+    if (g->dbias && g->bias_count == 1)
+        add_or_set(g->dbias, bias, g->mode);
+    if (g->dscale)
+        add_or_set(g->dscale, scale, g->mode);
+    if (g->sigma_all)
+        g->sigma_all[0] = (float)sqrt(squares / (double)g->channels);
+}
+
 void oracle_act_fwd(const struct oct_act_fwd_args *g)
 {
     float amax = 0.0f;
@@ -363,7 +428,8 @@ void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *r
             put(g->d_residual_dtype, g->d_residual, i, old);
         }
         if (g->dy)
-            put(g->dy_dtype, g->dy, i, dy);
+            put(g->dy_dtype, g->dy, i,
+                g->dy_mode == OCT_ACCUMULATE ? get(g->dy_dtype, g->dy, i) + dy : dy);
         if (g->amax && fabsf(dy) > g->amax[c])
             g->amax[c] = fabsf(dy);
         if (g->above)

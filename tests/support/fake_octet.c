@@ -241,16 +241,49 @@ enum oct_status oct_trainer_profile(
     return OCT_OK;
 }
 
-enum oct_status oct_checkpoint_setting(const char *path, const char *key, char *value, size_t size)
+enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user)
 {
     (void)path;
-    for (size_t i = 0; i < 8 && fake.setting[i][0] != NULL; i++) {
-        if (strcmp(fake.setting[i][0], key) == 0) {
-            snprintf(value, size, "%s", fake.setting[i][1]);
-            return OCT_OK;
-        }
-    }
-    return OCT_ARG;
+    for (size_t i = 0; i < 8 && fake.setting[i][0] != NULL; i++)
+        setting(user, fake.setting[i][0], fake.setting[i][1]);
+    return OCT_OK;
+}
+
+/* int8 twice as fast as tf32 and fp16, four times as fast as fp32. */
+enum oct_status oct_trainer_predict(
+    oct_trainer *trainer, const struct oct_model_row **rows, size_t *count)
+{
+    static struct oct_model_row made[2];
+    const int int8 = strcmp(trainer->options.precision, "int8") == 0;
+    const int fma = strcmp(trainer->options.precision, "fp32") == 0 &&
+                    strcmp(trainer->options.isa, "tf32") != 0;
+    const double unit = int8 ? 1e-3 : fma ? 4e-3 : 2e-3;
+
+    made[0] = (struct oct_model_row){.node = "conv1",
+        .op = "conv",
+        .pass = "fprop",
+        .seconds = 3 * unit,
+        .best = 2 * unit,
+        .worst = 5 * unit,
+        .macs = 6e9,
+        .bytes = 4e9,
+        .listed_bytes = 3.9e9,
+        .bound = "products",
+        .launches = 2};
+    made[1] = (struct oct_model_row){.node = "bn1",
+        .op = "norm",
+        .pass = "forward",
+        .seconds = unit,
+        .best = unit,
+        .worst = unit,
+        .bytes = 1e9,
+        .listed_bytes = 1e9,
+        .bound = "memory",
+        .launches = 1};
+    *rows = made;
+    *count = 2;
+    return OCT_OK;
 }
 
 void oct_trainer_stop(oct_trainer *trainer)
@@ -272,6 +305,11 @@ const char *oct_model_name(size_t index)
     static const char *const names[] = {"resnet8", "resnet20", "resnet18", "resnet50"};
 
     return index < 4 ? names[index] : NULL;
+}
+
+const char *oct_card_name(size_t index)
+{
+    return index == 0 ? "a100" : NULL;
 }
 
 const char *oct_scheme_name(size_t index)

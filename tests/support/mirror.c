@@ -299,6 +299,54 @@ static enum oct_status mirror_bn_bwd_finalize(
     RUN(bn_bwd_finalize);
 }
 
+static enum oct_status mirror_affine_finalize(
+    oct_backend *table, const struct oct_affine_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_affine_finalize_args a = *args;
+    struct oct_acc_stats acc;
+    const int f = 4 * a.channels;
+
+    if (a.acc) {
+        acc = *a.acc;
+        a.acc = &acc;
+        mirror_bind_stats(m, &acc, a.channels);
+    }
+    IN(a.scale, 4);
+    IN(a.bias, 4 * a.bias_count);
+    IN(a.x_scale, 4);
+    IN(a.w_scale, a.w_scale_per_k ? f : 4);
+    OUT(a.a, f);
+    OUT(a.b, f);
+    OUT(a.ix, f);
+    OUT(a.jx, f);
+    OUT(a.z_amax, f);
+    RUN(affine_finalize);
+}
+
+static enum oct_status mirror_affine_bwd_finalize(
+    oct_backend *table, const struct oct_affine_bwd_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_affine_bwd_finalize_args a = *args;
+    const int f = 4 * a.channels, d = 8 * a.channels;
+
+    IN(a.sum_dz, d);
+    IN(a.sum_dz_y, d);
+    IN(a.sum_dz2, d);
+    IN(a.dz_min, f);
+    IN(a.dz_max, f);
+    IN(a.a, f);
+    OUT(a.m1, f);
+    OUT(a.m2, f);
+    OUT(a.dscale, 4);
+    OUT(a.dbias, 4 * a.bias_count);
+    OUT(a.bound, f);
+    OUT(a.sigma, f);
+    OUT(a.sigma_all, 4);
+    RUN(affine_bwd_finalize);
+}
+
 static void bind_apply_inputs(struct mirror *m, struct oct_bn_bwd_apply_args *a)
 {
     const int f = 4 * a->channels;
@@ -437,6 +485,8 @@ static const oct_backend ops = {.name = "mirror",
     .bn_bwd_reduce = mirror_bn_bwd_reduce,
     .bn_bwd_finalize = mirror_bn_bwd_finalize,
     .bn_bwd_apply = mirror_bn_bwd_apply,
+    .affine_finalize = mirror_affine_finalize,
+    .affine_bwd_finalize = mirror_affine_bwd_finalize,
     .pool = mirror_pool,
     .pool_bwd = mirror_pool_bwd,
     .image = mirror_image,

@@ -1,5 +1,6 @@
 #include "graph/layers/product.h"
 
+#include <math.h>
 #include <stdio.h>
 
 struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
@@ -13,6 +14,9 @@ struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_typ
     node->is_product = true;
     node->shape = *shape;
     self->weight = oct_graph_param(g, name, "weight", true, 4, krsc);
+    /* He, fan out */
+    oct_graph_initial(g, self->weight, OCT_INITIAL_NORMAL,
+        sqrtf(2.0f / (float)((int64_t)shape->k * shape->r * shape->s)));
     return self->weight >= 0 ? node : NULL;
 }
 

@@ -107,11 +107,100 @@ __global__ void block_read_race_kernel(int *data, int bad)
     data[mine] = value;
 }
 
+__global__ void clear_race_kernel(int *out, int bad)
+{
+    __shared__ int s;
+    if (threadIdx.x == 0)
+        s = 0;
+    if (!bad)
+        __syncthreads();
+    atomicAdd(&s, 1);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *out = s;
+}
+
 __global__ void block_atomic_race_kernel(int *out, int bad)
 {
     atomicMax(out, (int)blockIdx.x);
     if (bad && threadIdx.x == 0 && blockIdx.x == 1)
         *out = 5;
+}
+
+/* The last block of the grid adds what all blocks left; *count is 0 again at its end. */
+__device__ void add_up(const int *parts, int *sum)
+{
+    int mine = 0;
+    for (unsigned i = threadIdx.x; i < gridDim.x * blockDim.x; i += blockDim.x)
+        mine += parts[i];
+    atomicAdd(sum, mine);
+}
+
+/* Every thread fences what it wrote; then one counts the block. */
+__global__ void last_block_kernel(unsigned *count, int *parts, int *sum, enum fault fault, int bad)
+{
+    __shared__ bool last;
+    const bool no_fence = bad && fault == FAULT_LAST_BLOCK_FENCE;
+    const bool late_fence = bad && fault == FAULT_LAST_BLOCK_ORDER;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!no_fence && !late_fence)
+        __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicInc(count, gridDim.x - 1) == gridDim.x - 1;
+        if (late_fence)
+            __threadfence();
+    }
+    __syncthreads();
+    if (last)
+        add_up(parts, sum);
+}
+
+/* Every thread counts itself; the last thread of all adds alone. */
+__global__ void last_thread_kernel(unsigned *count, int *parts, int *sum, int bad)
+{
+    const unsigned threads = gridDim.x * blockDim.x;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!bad || threadIdx.x != 3)
+        __threadfence();
+    if (atomicInc(count, threads - 1) != threads - 1)
+        return;
+    for (unsigned i = 0; i < threads; i++)
+        *sum += parts[i];
+}
+
+/* One thread fences for all, behind a barrier, and counts with an add; the last block clears. */
+__global__ void last_barrier_kernel(
+    unsigned *count, int *parts, int *sum, enum fault fault, int bad)
+{
+    __shared__ bool last;
+    const bool other = bad && fault == FAULT_LAST_BLOCK_COUNTER;
+    const bool early = bad && fault == FAULT_LAST_BLOCK_EARLY;
+    const bool highest = blockIdx.x == gridDim.x - 1;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!bad || other || early)
+        __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        if (other) /* the first block's word is not the others' */
+            atomicAdd(count + (blockIdx.x == 0), 1u);
+        last = other ? highest : atomicAdd(count, 1u) == gridDim.x - 1;
+    }
+    if (!early) /* or the others go on before the one has counted */
+        __syncthreads();
+    if (early ? !highest : !last)
+        return;
+    add_up(parts, sum);
+    if (threadIdx.x == 0)
+        *count = 0;
+}
+
+__global__ void block_clear_race_kernel(int *out, int bad)
+{
+    if (bad && threadIdx.x == 0 && blockIdx.x == 0)
+        *out = 0;
+    __syncthreads();
+    atomicMax(out, (int)blockIdx.x);
 }
 
 __global__ void skipped_barrier_kernel(int *out, int bad)
@@ -198,6 +287,56 @@ __global__ void __launch_bounds__(64) bounded_kernel(int *out)
 {
     out[threadIdx.x] = bar[threadIdx.x & 63];
 }
+
+void launch_race(enum fault fault, int *p, int *q, int bad)
+{
+    switch (fault) {
+    case FAULT_READ_RACE:
+        read_race_kernel<<<1, 128>>>(q, bad);
+        break;
+    case FAULT_REUSE_RACE:
+        reuse_race_kernel<<<1, 128>>>(q, bad);
+        break;
+    case FAULT_BYTES_RACE:
+        bytes_race_kernel<<<1, 128>>>((signed char *)q, bad);
+        break;
+    case FAULT_WARP_RACE:
+        warp_race_kernel<<<1, 32>>>(q, bad);
+        break;
+    case FAULT_ATOMIC_RACE:
+        atomic_race_kernel<<<1, 64>>>(q, bad);
+        break;
+    case FAULT_CLEAR_RACE:
+        clear_race_kernel<<<1, 64>>>(q, bad);
+        break;
+    case FAULT_BLOCK_WRITE_RACE:
+        block_write_race_kernel<<<4, 1>>>(q, bad);
+        break;
+    case FAULT_BLOCK_READ_RACE:
+        block_read_race_kernel<<<2, 32>>>(p, bad);
+        break;
+    case FAULT_BLOCK_ATOMIC_RACE:
+        block_atomic_race_kernel<<<3, 32>>>(p, bad);
+        break;
+    case FAULT_BLOCK_CLEAR_RACE:
+        block_clear_race_kernel<<<3, 32>>>(p, bad);
+        break;
+    case FAULT_LAST_BLOCK_FENCE:
+    case FAULT_LAST_BLOCK_ORDER:
+        last_block_kernel<<<3, 32>>>((unsigned *)p, q, p + 8, fault, bad);
+        break;
+    case FAULT_LAST_THREAD:
+        last_thread_kernel<<<3, 8>>>((unsigned *)p, q, p + 8, bad);
+        break;
+    case FAULT_LAST_BLOCK_BARRIER:
+    case FAULT_LAST_BLOCK_COUNTER:
+    case FAULT_LAST_BLOCK_EARLY:
+        last_barrier_kernel<<<3, 40>>>((unsigned *)p, q, p + 8, fault, bad);
+        break;
+    default:
+        break;
+    }
+}
 } // namespace
 
 int fault_run(enum fault fault, int *p, int *q, int bad)
@@ -214,30 +353,6 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_LOCAL_BOUNDS:
         local_bounds_kernel<<<1, 1>>>(p, bad);
-        break;
-    case FAULT_READ_RACE:
-        read_race_kernel<<<1, 128>>>(q, bad);
-        break;
-    case FAULT_REUSE_RACE:
-        reuse_race_kernel<<<1, 128>>>(q, bad);
-        break;
-    case FAULT_BYTES_RACE:
-        bytes_race_kernel<<<1, 128>>>((signed char *)q, bad);
-        break;
-    case FAULT_WARP_RACE:
-        warp_race_kernel<<<1, 32>>>(q, bad);
-        break;
-    case FAULT_ATOMIC_RACE:
-        atomic_race_kernel<<<1, 64>>>(q, bad);
-        break;
-    case FAULT_BLOCK_WRITE_RACE:
-        block_write_race_kernel<<<4, 1>>>(q, bad);
-        break;
-    case FAULT_BLOCK_READ_RACE:
-        block_read_race_kernel<<<2, 32>>>(p, bad);
-        break;
-    case FAULT_BLOCK_ATOMIC_RACE:
-        block_atomic_race_kernel<<<3, 32>>>(p, bad);
         break;
     case FAULT_SKIPPED_BARRIER:
         skipped_barrier_kernel<<<1, 128>>>(q, bad);
@@ -283,6 +398,9 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_COLUMN:
         column_kernel<<<1, 32>>>(q, bad);
+        break;
+    default:
+        launch_race(fault, p, q, bad);
         break;
     }
     return (int)cudaGetLastError();
