@@ -281,8 +281,8 @@ OCT_API void oct_trainer_stop(oct_trainer *trainer);
 struct oct_analysis_row {
     const char *scheme, *layer; /* "dai8", "dai8, per tensor" */
     int64_t step;
-    double snr_dw_worst, snr_dw; /* dB, against float64: the worst output channel, the whole dW */
-    double cosine_dw, cosine_dx; /* with the float64 products; NAN: no dX */
+    double snr_dw_worst, snr_dw; /* dB, of dY's error: the worst output channel, the whole dW */
+    double cosine_dw, cosine_dx; /* with float64 products of unquantised operands; NAN: no dX */
     double tail_share;           /* channels labelled inverted T; NAN: no labels */
     double clipped_share;        /* of the codes of dY for dW */
 };

@@ -704,7 +704,7 @@ Test(cli, analyse_makes_one_table_and_a_file)
     expect_in(out_text, "dai8,2,25.00,20.00,40.00,1.000e-03,1.000e-02,0.500,1.00e-03");
     expect_in(out_text, "\"dai8, per tensor\",2,15.50,10.00,35.00,1.000e-02,2.000e-02,,0.00e+00");
     expect_in(err_text, "dai8: a scale per channel raises the worst channel's SNR of dW over one "
-                        "per tensor in 50.0 % of 2 tensors");
+                        "per tensor in 1 of 2 layers (mean over steps), in 50.0 % of 2 tensors");
     snprintf(path, sizeof path, "%s/analysis.csv", dir);
     FILE *file = fopen(path, "r");
     cr_assert(file);

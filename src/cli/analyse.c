@@ -120,6 +120,36 @@ static void add_row(struct analysis *a, const struct oct_analysis_row *row)
     }
 }
 
+/* Layers of `trial` whose worst channel is better, in the mean over the steps, than with one scale
+ * per tensor; *layers is how many there are. */
+static size_t better_layers(const struct analysis *a, const char *trial, size_t *layers)
+{
+    size_t better = 0;
+
+    *layers = 0;
+    for (size_t i = 0; i < a->count; i++) {
+        const char *layer = a->rows[i].layer;
+        double gain = 0;
+        size_t first = i;
+
+        for (size_t k = 0; k < a->count; k++) {
+            const struct oct_analysis_row *row = &a->rows[k], *tensor;
+
+            if (strcmp(row->scheme, trial) != 0 || strcmp(row->layer, layer) != 0)
+                continue;
+            first = k < first ? k : first;
+            tensor = per_tensor(a, row);
+            if (tensor != NULL && !isnan(row->snr_dw_worst) && !isnan(tensor->snr_dw_worst))
+                gain += row->snr_dw_worst - tensor->snr_dw_worst;
+        }
+        if (first < i || strcmp(a->rows[i].scheme, trial) != 0)
+            continue; /* counted where it came first */
+        ++*layers;
+        better += gain > 0;
+    }
+    return better;
+}
+
 static void mean_cell(struct oct_table *table, const char *format, double sum, size_t count)
 {
     if (count > 0)
@@ -194,11 +224,15 @@ static int report(const struct oct_settings *settings, struct analysis *a)
     for (size_t i = 0; i < a->trial_count; i++) {
         const struct trial *t = &a->trials[i];
 
-        if (t->compared > 0)
+        if (t->compared > 0) {
+            size_t layers, better = better_layers(a, t->name, &layers);
+
             fprintf(stderr,
                 "%s: a scale per channel raises the worst channel's SNR of dW over one per tensor "
-                "in %.1f %% of %zu tensors\n",
-                t->name, 100.0 * (double)t->above / (double)t->compared, t->compared);
+                "in %zu of %zu layers (mean over steps), in %.1f %% of %zu tensors\n",
+                t->name, better, layers, 100.0 * (double)t->above / (double)t->compared,
+                t->compared);
+        }
     }
     snprintf(path, sizeof path, "%s/analysis.csv", settings->run.data);
     return write_rows(a, path);

@@ -323,6 +323,34 @@ out:
     return status;
 }
 
+/* The error that dY's codes alone make in dW: against the float64 product of X as its codes stand
+ * for it with dY as it was. X's own error is the same for every dY and would hide it. */
+static enum oct_status compare_errors(
+    struct oct_trial *b, const struct oct_subject *s, const float *dw, struct oct_analysis_row *row)
+{
+    enum oct_status status = OCT_OK;
+    const struct oct_conv_shape *v = &s->shape;
+    const int64_t x = oct_conv_x_elements(v), w = oct_conv_w_elements(v);
+    int8_t *code = malloc((size_t)x);
+    float *value = malloc(sizeof *value * (size_t)x), scale;
+    double *want = malloc(sizeof *want * (size_t)w);
+
+    if (!code || !value || !want)
+        OCT_OUT(oct_fail(OCT_NOMEM, "no memory for the gradients of %s", s->name));
+    OCT_OUT(b->backend->download(b->backend, code, b->x_codes->data, (size_t)x));
+    OCT_OUT(b->backend->download(b->backend, &scale, b->x_range.scale->data, sizeof scale));
+    for (int64_t i = 0; i < x; i++)
+        value[i] = scale * (float)code[i];
+    oct_float64_gradients(v, value, s->w, s->dy, want, NULL);
+    row->snr_dw = oct_snr(dw, want, w);
+    row->snr_dw_worst = oct_worst_snr(dw, want, v->k, w / v->k);
+out:
+    free(code);
+    free(value);
+    free(want);
+    return status;
+}
+
 static enum oct_status read_products(
     struct oct_trial *b, const struct oct_subject *s, struct oct_analysis_row *row)
 {
@@ -334,8 +362,7 @@ static enum oct_status read_products(
     if (!dw || !dx)
         OCT_OUT(oct_fail(OCT_NOMEM, "no memory for the gradients of %s", s->name));
     OCT_OUT(b->backend->download(b->backend, dw, b->dw->data, 4 * w));
-    row->snr_dw = oct_snr(dw, s->dw, (int64_t)w);
-    row->snr_dw_worst = oct_worst_snr(dw, s->dw, v->k, (int64_t)w / v->k);
+    OCT_OUT(compare_errors(b, s, dw, row));
     row->cosine_dw = oct_cosine(dw, s->dw, (int64_t)w);
     row->cosine_dx = (double)NAN;
     if (s->dx) {
