@@ -156,7 +156,7 @@ ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%) $(subst =,=$(BUILD)/t
 RUN_TESTS = OCT_SKIPPED='$(SKIPPED)' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
-.PHONY: selftest-programs selftest-sim-programs golden test check test-sim test-long asan tsan check-exports check-install lint format size quickstart \
+.PHONY: selftest-programs selftest-sim-programs golden test check test-sim test-long asan tsan check-exports check-install check-example-scheme lint format size quickstart \
     bench-claims install uninstall
 
 test: $(TESTS) $(if $(NVCC),$(BUILD)/liboctet-sim.so) ## every test but the long ones, then the sum
@@ -204,6 +204,10 @@ check-exports: lib ## the libraries export what octet.h declares
 
 check-install: all lib ## install into a scratch folder and build the example against it
 	$(Q)scripts/check-install BUILD=$(BUILD)
+
+check-example-scheme: $(BUILD)/octet ## the scheme of docs/add-a-scheme.md compiles and trains
+	$(Q)CC='$(CC)' CFLAGS='$(CFLAGS_ALL)' OBJECTS='$(abspath $(CLI_OBJ) $(BUILD)/liboctet.a)' \
+	    LIBS='$(CLI_LIBS) $(LDLIBS) $(LDFLAGS)' scripts/check-example-scheme
 
 lint: ## format, layers, headers, forbidden words, size budget
 	$(Q)scripts/lint

@@ -156,6 +156,7 @@ struct oct_options {
     int log_interval;          /* steps between STEP events; 50 */
     int stats_interval;        /* steps between samples of gradient health; 0: once an epoch */
     int trace_hash;            /* 1: trace.txt gets a 64-bit hash of every tensor per node */
+    int record_gradients;      /* fp32: errors recorded in all, for oct_analyse; 0: none */
 
     void (*on_event)(void *user, const struct oct_event *event);
     void *user;
@@ -275,6 +276,21 @@ OCT_API enum oct_status oct_checkpoint_settings(
 
 /* Asks a running trainer to stop after the present step. Async-signal-safe. */
 OCT_API void oct_trainer_stop(oct_trainer *trainer);
+
+/* How well a scheme, or an ablation of it, does one recorded layer's backward products. */
+struct oct_analysis_row {
+    const char *scheme, *layer; /* "dai8", "dai8, per tensor" */
+    int64_t step;
+    double snr_dw_worst, snr_dw; /* dB, against float64: the worst output channel, the whole dW */
+    double cosine_dw, cosine_dx; /* with the float64 products; NAN: no dX */
+    double tail_share;           /* channels labelled inverted T; NAN: no labels */
+    double clipped_share;        /* of the codes of dY for dW */
+};
+
+/* Measures every integer scheme on what a run with options.record_gradients left in
+ * options.output_dir; calls `row` for each. Deterministic. */
+OCT_API enum oct_status oct_analyse(const struct oct_options *options,
+    void (*row)(void *user, const struct oct_analysis_row *row), void *user);
 
 /* Calls `line` for every line of the report of `octet info`: CPU features, kernels, probed peaks,
  * libraries; with `scheme` the scheme's source, equations, and what is published or reconstructed.

@@ -599,7 +599,7 @@ struct oct_backend_options {
     /* cpu; NULL: best available; else "amx", "vnni", "c", ...; model: "tf32": f32 products on that
      * unit */
     const char *isa;
-    int threads;        /* 0: all processors this process may use */
+    int threads; /* 0: all processors this process may use */
 };
 
 /* Opens a device by name. Fails with the reason if it is not there; never falls back to another. */

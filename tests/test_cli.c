@@ -693,3 +693,27 @@ Test(cli, distances)
     cr_expect_eq(oct_text_distance("ab", "ba"), 1);
     cr_expect_eq(oct_text_distance("same", "same"), 0);
 }
+
+Test(cli, analyse_makes_one_table_and_a_file)
+{
+    char line[400], path[300], text[1024], dir[] = "/tmp/octet-test-XXXXXX";
+
+    cr_assert(mkdtemp(dir));
+    snprintf(line, sizeof line, "analyse %s --format csv", dir);
+    cr_expect_eq(octet(line), OCT_EXIT_OK);
+    expect_in(out_text, "dai8,2,25.00,20.00,40.00,1.000e-03,1.000e-02,0.500,1.00e-03");
+    expect_in(out_text, "\"dai8, per tensor\",2,15.50,10.00,35.00,1.000e-02,2.000e-02,,0.00e+00");
+    expect_in(err_text, "dai8: a scale per channel raises the worst channel's SNR of dW over one "
+                        "per tensor in 50.0 % of 2 tensors");
+    snprintf(path, sizeof path, "%s/analysis.csv", dir);
+    FILE *file = fopen(path, "r");
+    cr_assert(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    expect_in(text, "scheme,layer,step,snr_dw_worst,");
+    expect_in(text, "\"dai8, per tensor\",conv2,1,21,35,0.99,0.98,nan,0\n");
+    unlink(path);
+    rmdir(dir);
+    refused("analyse", "octet analyse: no run folder; name one that octet train "
+                       "--record-gradients wrote");
+}

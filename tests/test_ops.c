@@ -406,6 +406,7 @@ Test(ops, sgd)
             struct oct_step_state step = {.lr = 0.1f, .flag = i % 4 == 3};
             enum fill how = i & 2 ? FILL_RANDOM : FILL_TINY;
             float amax[2] = {3.0f, 3.0f};
+            const float factor = i % 3 == 0 ? 0.0f : 0.1f; /* 0: never set, stands for 1 */
             float *w[2];
             float *m[2];
             float *dw = filled(OCT_F32, n, how, 12);
@@ -424,6 +425,7 @@ Test(ops, sgd)
                     .mu = 0.9f,
                     .weight_decay = 5e-4f,
                     .nesterov = i & 1,
+                    .lr_factor = i % 5 < 3 ? &factor : NULL,
                     .amax = &amax[side]};
                 if (side)
                     oracle_sgd(&a);

@@ -144,6 +144,15 @@ void oct_graph_initial(struct oct_graph *g, int param, enum oct_initial initial,
     g->params[param].initial_value = value;
 }
 
+void oct_graph_lr_factor(struct oct_graph *g, int param, float factor)
+{
+    if (g->status != OCT_OK)
+        return;
+    struct oct_param *p = &g->params[param];
+    p->lr_factor = oct_plan_book(g->plan, 4, OCT_PERSISTENT, 0, "%s.lr_factor", p->name);
+    p->initial_lr_factor = factor;
+}
+
 void oct_graph_scale_initial(struct oct_graph *g, const char *name, float factor)
 {
     for (int i = 0; i < g->param_count; i++)

@@ -75,6 +75,7 @@ struct oct_param {
     struct oct_buffer *value, *momentum, *grad, *average; /* f32[count]; average: EMA or NULL */
     struct oct_buffer *amax;                              /* f32[1]: max |value|, or NULL */
     struct oct_buffer *lr_factor;                         /* f32[1], state, or NULL */
+    float initial_lr_factor;                              /* what lr_factor begins at */
     struct oct_buffer *barrier; /* s64[2]: sums for reports, where a barrier holds it; or NULL */
     float tau;                  /* of the barrier */
 };
@@ -185,6 +186,7 @@ struct oct_affine_attr {
     const char *scale;     /* one multiplier of all y; NULL: none */
     bool bias_per_channel; /* else one bias for all */
     bool relu, decay;      /* decay: weight decay applies to bias and scale */
+    float lr_factor;       /* on the learning rate of bias and scale; 0: 1 */
     bool adds_reals;       /* the residual is read unquantised, whatever the scheme says */
 };
 /* relu?(scale y + bias (+ residual)); residual -1: none */
@@ -230,6 +232,8 @@ struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type 
 int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay, int dims,
     const int64_t *dim);
 void oct_graph_initial(struct oct_graph *g, int param, enum oct_initial initial, float value);
+/* A factor on the parameter's learning rate. */
+void oct_graph_lr_factor(struct oct_graph *g, int param, float factor);
 /* Multiplies the initial values of the parameter of that name; 0: they are 0. */
 void oct_graph_scale_initial(struct oct_graph *g, const char *name, float factor);
 void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,

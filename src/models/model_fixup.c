@@ -47,7 +47,7 @@ static int conv(const struct stage *at, int x, const char *suffix, const struct 
 static int shift(const struct stage *at, int x, const char *bias, bool relu)
 {
     const struct oct_affine_attr attr = {
-        .owner = at->prefix, .bias = bias, .relu = relu, .decay = true};
+        .owner = at->prefix, .bias = bias, .relu = relu, .decay = true, .lr_factor = 0.1f};
     struct name name = name_of(at, bias);
     return oct_add_affine(at->g, x, name.text, -1, &attr);
 }
@@ -55,8 +55,12 @@ static int shift(const struct stage *at, int x, const char *bias, bool relu)
 /* The end of a block. */
 static int join(const struct stage *at, int y, int shortcut, const char *bias)
 {
-    const struct oct_affine_attr attr = {
-        .owner = at->prefix, .bias = bias, .scale = "scale", .relu = true, .decay = true};
+    const struct oct_affine_attr attr = {.owner = at->prefix,
+        .bias = bias,
+        .scale = "scale",
+        .relu = true,
+        .decay = true,
+        .lr_factor = 0.1f};
     struct name name = name_of(at, bias);
     return oct_add_affine(at->g, y, name.text, shortcut, &attr);
 }

@@ -127,6 +127,9 @@ enum oct_status oct_model_initialise(struct oct_graph *g, uint64_t seed)
         size_t bytes = sizeof(float) * (size_t)param->count;
         initial_values(g, i, seed, w);
         OCT_OUT(g->backend->upload(g->backend, param->value->data, w, bytes));
+        if (param->initial_lr_factor > 0.0f)
+            OCT_OUT(g->backend->upload(
+                g->backend, param->lr_factor->data, &param->initial_lr_factor, sizeof(float)));
         if (param->average)
             OCT_OUT(g->backend->upload(g->backend, param->average->data, w, bytes));
     }

@@ -1,4 +1,5 @@
 /* One optimiser step, and evaluation. */
+#include "train/record.h"
 #include "train/trainer.h"
 
 #include <string.h>
@@ -169,7 +170,9 @@ enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outco
 
     if (!t->loader_started)
         OCT_TRY(oct_trainer_start_epoch(t));
+    oct_record_arm(t);
     OCT_TRY(run_parts(t, &result));
+    OCT_TRY(oct_record_step(t));
     OCT_TRY(check_flag(t, &result));
     oct_trace_step(t);
     result.loss /= (double)result.images;

@@ -48,8 +48,9 @@ struct oct_trainer {
     struct oct_observer observer;
     struct oct_profile *profile;
     struct oct_prediction *prediction;
-    void *recordings[4];         /* of the parts of a step (step.c), on devices that can replay */
-    struct oct_samples *samples; /* of weight gradients; NULL: none are taken */
+    void *recordings[4];           /* of the parts of a step (step.c), on devices that can replay */
+    struct oct_samples *samples;   /* of weight gradients; NULL: none are taken */
+    struct oct_recorder *recorder; /* of operands (record.h); NULL: none */
 
     struct oct_run_info info;
     char *plan_table, *not_int8, *two_plane, libraries[128];

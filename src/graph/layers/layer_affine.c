@@ -153,6 +153,10 @@ int oct_add_affine(
         self->bias = oct_graph_param(g, attr->owner, attr->bias, attr->decay, 1, &biases);
     if (attr->scale)
         self->scale = oct_graph_param(g, attr->owner, attr->scale, attr->decay, 1, &one);
+    if (attr->lr_factor > 0.0f && self->bias >= 0)
+        oct_graph_lr_factor(g, self->bias, attr->lr_factor);
+    if (attr->lr_factor > 0.0f && self->scale >= 0)
+        oct_graph_lr_factor(g, self->scale, attr->lr_factor);
     if (self->scale >= 0)
         oct_graph_initial(g, self->scale, OCT_INITIAL_CONSTANT, 1.0f);
     return out;
