@@ -117,7 +117,6 @@ static enum oct_status run_steps(struct oct_trainer *t, struct oct_result *resul
         result->data_seconds += outcome.data_seconds;
         result->images_per_second += (double)outcome.images; /* divided at the end */
         t->elements_since += t->codes_per_step;
-        t->steps_counted++;
         OCT_TRY(report_step(t, &outcome));
         if (t->at.step_in_epoch < t->steps_per_epoch)
             OCT_TRY(save_recovery(t));
