@@ -61,7 +61,11 @@ struct range_memory {
 
 static struct oct_range range_of(struct range_memory *m, int count)
 {
-    struct oct_range range = {m->clip, m->scale, m->inverse, count, OCT_CODE_MAX};
+    struct oct_range range = {.clip = m->clip,
+        .scale = m->scale,
+        .inverse = m->inverse,
+        .count = count,
+        .code_max = OCT_CODE_MAX};
     return range;
 }
 
