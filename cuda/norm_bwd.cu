@@ -59,8 +59,8 @@ OCT_DEVICE_INLINE void reduce_rows(reduce_sums<V> *sums, const reduce_channels<V
         reduce_row<V>(sums, channels, gate, dz[r], y[r], bits[r]);
 }
 
-template <int V, int DA, int Y, int GATE>
-OCT_CHUNK_KERNEL reduce_kernel(const oct_bn_bwd_reduce_args g)
+template <int V, int DA, int Y, int GATE> /* what is open at compile time takes registers */
+OCT_CHUNK_KERNEL_OF(DA == ANY ? 12 : 16) reduce_kernel(const oct_bn_bwd_reduce_args g)
 {
     const enum gate gate = GATE == ANY ? gate_of(g.relu, g.mask) : (enum gate)GATE;
     const chunk own = chunk_of_thread<V>(g.rows, g.channels);

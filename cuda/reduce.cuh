@@ -14,7 +14,9 @@ enum {
     MERGE_CHUNKS = 64   /* that lie in shared memory at a time */
 };
 
-#define OCT_CHUNK_KERNEL static __global__ void __launch_bounds__(CHUNK_THREADS, 16)
+/* blocks: that a multiprocessor should hold, and so the registers a thread may have. */
+#define OCT_CHUNK_KERNEL_OF(blocks) static __global__ void __launch_bounds__(CHUNK_THREADS, blocks)
+#define OCT_CHUNK_KERNEL OCT_CHUNK_KERNEL_OF(16)
 
 static inline __host__ __device__ int64_t chunks_of(int64_t rows)
 {
