@@ -138,20 +138,25 @@ $(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
 
 # Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.
-SLOW_TESTS ?= test_rng test_graph test_sim_train test_cuda_faults
+SLOW_TESTS ?= test_rng test_graph test_sim_train test_cuda_faults test_cuda_traffic
 LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
+LONG_SKIPPED := $(if $(NVCC),,$(wildcard tests/test_long_sim_*.c))
+LONG_BUILT := $(filter-out $(LONG_SKIPPED:tests/%.c=$(BUILD)/tests/%),$(LONG))
 # These programs test the device sim as well: the same cases, the same bits.
-SIM_TESTS ?= test_conv test_norm test_norm_bwd test_ops test_stats test_pool
+SIM_TESTS ?= test_affine test_codes test_conv test_norm test_norm_bwd test_ops test_stats test_pool
+# The other PTX of the backend: all ops but the products, which test_cuda_conv runs there.
+SIM_OTHER_SM ?= 75 90
+SIM_OTHER := $(foreach sm,$(SIM_OTHER_SM),$(patsubst %,sim$(sm)=%,$(filter-out test_conv,$(SIM_TESTS))))
 # Without nvcc the tests of the CUDA backend are counted as skipped.
 SKIPPED := $(if $(NVCC),,$(filter-out tests/test_long_%,$(CUDA_TEST_SRC)) \
-    $(SIM_TESTS:%=sim=tests/%.c))
+    $(SIM_TESTS:%=sim=tests/%.c) $(foreach t,$(SIM_OTHER),$(subst =,=tests/,$(t)).c))
 TESTS ?= $(filter-out $(LONG),$(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(SKIPPED),\
     $(TEST_SRC))))
-ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%))
+ON_SIM := $(if $(NVCC),$(SIM_TESTS:%=sim=$(BUILD)/tests/%) $(subst =,=$(BUILD)/tests/,$(SIM_OTHER)))
 RUN_TESTS = OCT_SKIPPED='$(SKIPPED)' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' scripts/run-tests
 SHORT := $(filter-out $(SLOW_TESTS:%=$(BUILD)/tests/%),$(TESTS))
 
-.PHONY: test check test-sim test-long asan tsan check-exports check-install lint format size quickstart \
+.PHONY: selftest-programs selftest-sim-programs golden test check test-sim test-long asan tsan check-exports check-install check-example-scheme lint format size quickstart \
     bench-claims install uninstall
 
 test: $(TESTS) $(if $(NVCC),$(BUILD)/liboctet-sim.so) ## every test but the long ones, then the sum
@@ -163,9 +168,18 @@ check: $(SHORT) ## the tests that take seconds
 test-sim: $(BUILD)/liboctet-sim.so $(SIM_TESTS:%=$(BUILD)/tests/%) ## the ops' tests on device sim
 	$(Q)scripts/run-tests $(ON_SIM)
 
-test-long: $(BUILD)/octet $(TESTS) $(LONG) ## all tests per instruction set, long ones, kill -9
+selftest-programs: all $(BUILD)/selftest-cuda $(SIM_TESTS:%=$(BUILD)/tests/%) ## for scripts/gpu_selftest
+
+selftest-sim-programs: $(BUILD)/octet $(BUILD)/liboctet-sim.so $(BUILD)/selftest-sim ## for its --device sim
+
+golden: $(BUILD)/selftest-sim ## tests/golden/*.json anew: from formulas and the CPU backend
+	$(Q)for part in wrappers products training; do \
+	    $(BUILD)/selftest-sim $$part --write --golden tests/golden || exit 1; done
+
+test-long: $(BUILD)/octet $(TESTS) $(LONG_BUILT) ## all tests per instruction set, long ones, kill -9
 	$(Q)for isa in c auto; do echo "OCT_ISA=$$isa"; OCT_ISA=$$isa scripts/run-tests $(TESTS) || exit 1; done
-	$(Q)$(if $(LONG),scripts/run-tests $(LONG))
+	$(Q)OCT_TEST_TIMEOUT=3600 OCT_SKIPPED='$(LONG_SKIPPED)' OCT_SKIPPED_WHY='$(WHY_NO_CUDA)' \
+	    scripts/run-tests $(LONG_BUILT)
 	$(Q)for precision in int8 fp32; do \
 	    OCTET=$(BUILD)/octet scripts/kill-test --precision $$precision || exit 1; done
 
@@ -190,6 +204,10 @@ check-exports: lib ## the libraries export what octet.h declares
 
 check-install: all lib ## install into a scratch folder and build the example against it
 	$(Q)scripts/check-install BUILD=$(BUILD)
+
+check-example-scheme: $(BUILD)/octet ## the scheme of docs/add-a-scheme.md compiles and trains
+	$(Q)CC='$(CC)' CFLAGS='$(CFLAGS_ALL)' OBJECTS='$(abspath $(CLI_OBJ) $(BUILD)/liboctet.a)' \
+	    LIBS='$(CLI_LIBS) $(LDLIBS) $(LDFLAGS)' scripts/check-example-scheme
 
 lint: ## format, layers, headers, forbidden words, size budget
 	$(Q)scripts/lint

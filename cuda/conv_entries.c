@@ -34,9 +34,9 @@ static enum oct_status check_size(const char *op, const struct oct_conv_shape *v
 
 static enum oct_status check_sums(const char *op, const struct oct_conv_shape *v, int dgrad)
 {
-    for (int i = 0; i < oct_cuda_sweep_count(v, dgrad); i++) {
-        struct oct_cuda_sweep s;
-        oct_cuda_sweep_make(v, dgrad, i, &s);
+    for (int i = 0; i < oct_gpu_sweep_count(v, dgrad); i++) {
+        struct oct_gpu_sweep s;
+        oct_gpu_sweep_make(v, dgrad, i, &s);
         if (s.depth > OCT_ACC_MAX_K)
             return oct_fail(OCT_UNSUPPORTED,
                 "%s: sums of %lld products, an int32 accumulator holds %d: use fewer channels or "

@@ -19,7 +19,12 @@ struct sweep {
     oct_epilogue e;
 };
 
-enum load_way { LOAD_POINT = 0, LOAD_16 = 16, LOAD_4 = 4, LOAD_1 = 1 };
+enum load_way {
+    LOAD_POINT = OCT_GPU_LOAD_POINT,
+    LOAD_16 = OCT_GPU_LOAD_16,
+    LOAD_4 = OCT_GPU_LOAD_4,
+    LOAD_1 = OCT_GPU_LOAD_1
+};
 
 /* Where an output pixel meets tap 0. A pixel that does not exist meets nothing. */
 struct place {
@@ -393,52 +398,30 @@ typedef oct_tile<64, 64, 2> tile3;
 typedef oct_tile<128, 32, 8> tile4;
 typedef oct_tile<128, 16, 8> tile5;
 
-enum { TILES = 5 };
-
-/* Narrow inputs and sums of planes have fewer tiles of their own: large ones would hold too much in
- * registers or fetch too little at a time. */
-static launcher *const point[TILES] = {launch<tile1, LOAD_POINT, int32_t>,
+/* By load and tile; the cut names no other. */
+static launcher *const point[OCT_GPU_SWEEP_TILES] = {launch<tile1, LOAD_POINT, int32_t>,
     launch<tile2, LOAD_POINT, int32_t>, launch<tile3, LOAD_POINT, int32_t>,
     launch<tile4, LOAD_POINT, int32_t>, launch<tile5, LOAD_POINT, int32_t>};
-static launcher *const chunk[TILES] = {launch<tile1, LOAD_16, int32_t>,
+static launcher *const chunk[OCT_GPU_SWEEP_TILES] = {launch<tile1, LOAD_16, int32_t>,
     launch<tile2, LOAD_16, int32_t>, launch<tile3, LOAD_16, int32_t>,
     launch<tile4, LOAD_16, int32_t>, launch<tile5, LOAD_16, int32_t>};
-static launcher *const narrow4[TILES] = {launch<tile2, LOAD_4, int32_t>,
-    launch<tile2, LOAD_4, int32_t>, launch<tile4, LOAD_4, int32_t>, launch<tile4, LOAD_4, int32_t>,
-    launch<tile4, LOAD_4, int32_t>};
-static launcher *const narrow1[TILES] = {launch<tile2, LOAD_1, int32_t>,
-    launch<tile2, LOAD_1, int32_t>, launch<tile4, LOAD_1, int32_t>, launch<tile4, LOAD_1, int32_t>,
-    launch<tile4, LOAD_1, int32_t>};
 
-static launcher *choose_launcher(const struct oct_cuda_sweep *s, int two_planes, int tile)
+static launcher *choose_launcher(const struct oct_gpu_sweep_cut *cut, int two_planes)
 {
-    const int one_tap = s->h.taps * s->w.taps == 1 && s->h.origin == 0 && s->w.origin == 0 &&
-                        (s->h.out - 1) * s->h.step < s->h.in &&
-                        (s->w.out - 1) * s->w.step < s->w.in;
     if (two_planes)
-        return s->channels % 16 == 0 ? launch<tile4, LOAD_16, int64_t>
-                                     : launch<tile4, LOAD_1, int64_t>;
-    if (s->channels % 16 == 0)
-        return (one_tap ? point : chunk)[tile - 1];
-    return (s->channels % 4 == 0 ? narrow4 : narrow1)[tile - 1];
-}
-
-/* The widest tile that the columns fill; with few pixels a smaller one, so that every
- * multiprocessor has a block. */
-static int choose_tile(const struct oct_cuda *cuda, const sweep *p)
-{
-    const int64_t rows = (p->e.rows + 127) / 128;
-    if (p->e.columns <= 16)
-        return 5;
-    if (p->e.columns <= 32)
-        return 4;
-    if (p->e.columns > 64 && rows * ((p->e.columns + 127) / 128) >= cuda->multiprocessors)
-        return 1;
-    return rows * ((p->e.columns + 63) / 64) >= cuda->multiprocessors ? 2 : 3;
+        return cut->load == OCT_GPU_LOAD_16 ? launch<tile4, LOAD_16, int64_t>
+                                            : launch<tile4, LOAD_1, int64_t>;
+    if (cut->load == OCT_GPU_LOAD_POINT)
+        return point[cut->tile - 1];
+    if (cut->load == OCT_GPU_LOAD_16)
+        return chunk[cut->tile - 1];
+    if (cut->load == OCT_GPU_LOAD_4)
+        return cut->tile == 2 ? launch<tile2, LOAD_4, int32_t> : launch<tile4, LOAD_4, int32_t>;
+    return cut->tile == 2 ? launch<tile2, LOAD_1, int32_t> : launch<tile4, LOAD_1, int32_t>;
 }
 
 /* OCT_SWEEP_STEP bytes of depth as taps and channels. */
-static void split_step(const struct oct_cuda_sweep *s, sweep *p)
+static void split_step(const struct oct_gpu_sweep *s, sweep *p)
 {
     const int taps_w = larger(s->w.taps, 1), taps = OCT_SWEEP_STEP / s->channels;
     p->next_channel = OCT_SWEEP_STEP % s->channels;
@@ -447,7 +430,7 @@ static void split_step(const struct oct_cuda_sweep *s, sweep *p)
 }
 
 static oct_epilogue make_epilogue(
-    const struct oct_cuda_sweep *s, const struct oct_cuda_sweep_args *a)
+    const struct oct_gpu_sweep *s, const struct oct_cuda_sweep_args *a)
 {
     oct_epilogue e = {};
     e.out = a->out;
@@ -473,8 +456,8 @@ static oct_epilogue make_epilogue(
     return e;
 }
 
-static enum oct_status run_one(const struct oct_cuda *cuda, const struct oct_cuda_sweep *s,
-    const struct oct_cuda_sweep_args *a)
+static enum oct_status run_one(
+    const struct oct_cuda *cuda, const struct oct_gpu_sweep *s, const struct oct_cuda_sweep_args *a)
 {
     sweep p = {};
     for (int plane = 0; plane < 2; plane++) {
@@ -496,19 +479,21 @@ static enum oct_status run_one(const struct oct_cuda *cuda, const struct oct_cud
     p.tap_step_w = s->w.tap_step;
     p.taps_w = larger(s->w.taps, 1);
     p.span_w = p.taps_w * s->w.tap_step;
-    p.pitch = oct_cuda_sweep_pitch(s);
+    p.pitch = oct_gpu_sweep_pitch(s);
     p.steps = (int)(p.pitch / OCT_SWEEP_STEP);
     split_step(s, &p);
     p.e = make_epilogue(s, a);
-    const int tile = a->tile > 0 && a->tile <= TILES ? a->tile : choose_tile(cuda, &p);
-    return choose_launcher(s, a->x->planes * a->w->planes > 1, tile)(cuda, &p);
+    const int two_planes = a->x->planes * a->w->planes > 1;
+    const struct oct_gpu_sweep_cut cut =
+        oct_gpu_sweep_cut(s, two_planes, cuda->multiprocessors, a->tile);
+    return choose_launcher(&cut, two_planes)(cuda, &p);
 }
 
 enum oct_status oct_cuda_sweep_run(struct oct_cuda *cuda, const struct oct_cuda_sweep_args *a)
 {
-    for (int i = 0; i < oct_cuda_sweep_count(a->shape, a->dgrad); i++) {
-        struct oct_cuda_sweep s;
-        oct_cuda_sweep_make(a->shape, a->dgrad, i, &s);
+    for (int i = 0; i < oct_gpu_sweep_count(a->shape, a->dgrad); i++) {
+        struct oct_gpu_sweep s;
+        oct_gpu_sweep_make(a->shape, a->dgrad, i, &s);
         OCT_TRY(run_one(cuda, &s, a));
     }
     return OCT_OK;

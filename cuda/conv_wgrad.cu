@@ -6,9 +6,10 @@
  * pixels that int32 holds; their sums are added in int64 by a second kernel, which converts. */
 #include "conv_wgrad.h"
 
+#include "base/gpu_cut.h"
 #include "conv_tile.cuh"
 
-enum { STEP_PIXELS = 64, MOST_STEPS = OCT_WGRAD_CHUNK / STEP_PIXELS, WORTHWHILE_STEPS = 16 };
+enum { STEP_PIXELS = OCT_GPU_STEP_PIXELS };
 
 struct gradient {
     const int8_t *x, *dy;
@@ -432,61 +433,21 @@ typedef oct_tile<64, 128, 2> tile2;
 typedef oct_tile<64, 64, 2> tile3;
 typedef oct_tile<32, 64, 2> tile4;
 
-enum { TILES = 4, TILE_NARROW = 3 };
-static const int tile_rows[TILES] = {128, 64, 64, 32}, tile_columns[TILES] = {128, 128, 64, 64};
-
 static int ceil_div(int64_t a, int64_t b)
 {
     return (int)((a + b - 1) / b);
 }
-
-/* How a product is cut. */
-struct cut {
-    int tile, narrow, k_tiles, column_tiles, steps, splits, split_steps;
-    int64_t pitch;
-};
 
 static int copy_bytes(int channels)
 {
     return channels % 16 == 0 ? 16 : channels % 4 == 0 ? 4 : 1;
 }
 
-static int choose_tile(const struct oct_conv_shape *v, int columns)
-{
-    if (v->k <= 32)
-        return 4;
-    if (columns <= 64)
-        return 3;
-    return v->k <= 64 ? 2 : 1;
-}
+typedef struct oct_gpu_gradient_cut cut_of_gradient;
 
-/* Splits until every multiprocessor has two blocks, but not so short that writing sums takes longer
- * than making them. */
-static struct cut make_cut(const struct oct_cuda *cuda, const struct oct_conv_shape *v)
+static cut_of_gradient make_cut(const struct oct_cuda *cuda, const struct oct_conv_shape *v)
 {
-    const int64_t pixels = (int64_t)v->n * oct_conv_p(v) * oct_conv_q(v);
-    const int columns = v->r * v->s * v->c;
-    struct cut cut;
-    cut.narrow = v->k % 16 != 0 || v->c % 16 != 0;
-    cut.tile = cuda->tiles.wgrad > 0 && cuda->tiles.wgrad <= TILES ? cuda->tiles.wgrad
-                                                                   : choose_tile(v, columns);
-    if (cut.narrow)
-        cut.tile = TILE_NARROW;
-    cut.k_tiles = ceil_div(v->k, tile_rows[cut.tile - 1]);
-    cut.column_tiles = ceil_div(columns, tile_columns[cut.tile - 1]);
-    cut.steps = ceil_div(pixels, STEP_PIXELS);
-    const int64_t tiles = (int64_t)cut.k_tiles * cut.column_tiles;
-    int splits = ceil_div(2 * (int64_t)cuda->multiprocessors, tiles);
-    if (splits > cut.steps / WORTHWHILE_STEPS)
-        splits = cut.steps / WORTHWHILE_STEPS;
-    if (splits < 1)
-        splits = 1;
-    cut.split_steps = ceil_div(cut.steps, splits);
-    if (cut.split_steps > MOST_STEPS)
-        cut.split_steps = MOST_STEPS;
-    cut.splits = ceil_div(cut.steps, cut.split_steps);
-    cut.pitch = (columns + 3) / 4 * (int64_t)4;
-    return cut;
+    return oct_gpu_gradient_cut(v, cuda->multiprocessors, cuda->tiles.wgrad);
 }
 
 static int pairs_of(const struct oct_conv_wgrad_args *a)
@@ -497,14 +458,13 @@ static int pairs_of(const struct oct_conv_wgrad_args *a)
 extern "C" size_t oct_cuda_wgrad_workspace(
     const struct oct_cuda *cuda, const struct oct_conv_wgrad_args *a)
 {
-    const struct cut cut = make_cut(cuda, &a->shape);
-    const int parts = pairs_of(a) * cut.splits;
-    return parts > 1 ? (size_t)parts * (size_t)a->shape.k * (size_t)cut.pitch * sizeof(int32_t) : 0;
+    const cut_of_gradient cut = make_cut(cuda, &a->shape);
+    return oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a));
 }
 
 template <class T, class Loader>
 static enum oct_status launch(
-    const struct oct_cuda *cuda, const struct cut *cut, gradient *p, int x_copy)
+    const struct oct_cuda *cuda, const cut_of_gradient *cut, gradient *p, int x_copy)
 {
     const int bytes = oct_stages_of(cuda->arch) * (T::ROWS + T::COLUMNS) * STEP_PIXELS;
     const int pass = OCT_THREADS * x_copy / T::COLUMNS, lines = pass / p->out_w;
@@ -517,7 +477,8 @@ static enum oct_status launch(
     return OCT_OK;
 }
 
-static enum oct_status launch_pair(const struct oct_cuda *cuda, const struct cut *cut, gradient *p)
+static enum oct_status launch_pair(
+    const struct oct_cuda *cuda, const cut_of_gradient *cut, gradient *p)
 {
     if (cut->narrow)
         return launch<tile3, narrow_pixels<tile3>>(cuda, cut, p, p->bytes_x);
@@ -530,7 +491,7 @@ static enum oct_status launch_pair(const struct oct_cuda *cuda, const struct cut
     return launch<tile4, wide_pixels<tile4>>(cuda, cut, p, 16);
 }
 
-static gradient make_gradient(const struct oct_conv_wgrad_args *a, const struct cut *cut)
+static gradient make_gradient(const struct oct_conv_wgrad_args *a, const cut_of_gradient *cut)
 {
     const struct oct_conv_shape *v = &a->shape;
     gradient p = {};
@@ -568,7 +529,7 @@ extern "C" enum oct_status oct_cuda_conv_wgrad(
     oct_backend *backend, const struct oct_conv_wgrad_args *a)
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
-    const struct cut cut = make_cut(cuda, &a->shape);
+    const cut_of_gradient cut = make_cut(cuda, &a->shape);
     const int64_t part = a->shape.k * cut.pitch;
     reduction r = {};
     r.g = make_gradient(a, &cut);

@@ -81,13 +81,14 @@ size_t oct_cuda_weight_pack_bytes(
     oct_backend *, const struct oct_conv_shape *, enum oct_dtype, int dgrad);
 enum oct_status oct_cuda_weight_pack(oct_backend *, const struct oct_weight_pack_args *);
 
-/* quantise.cu, stats.cu, range.cu */
+/* quantise.cu, stats.cu, range.cu, search.cu */
 size_t oct_cuda_channel_workspace(oct_backend *, int64_t rows, int channels);
 enum oct_status oct_cuda_quantise(oct_backend *, const struct oct_quantise_args *);
 enum oct_status oct_cuda_channel_stats(oct_backend *, const struct oct_channel_stats_args *);
 enum oct_status oct_cuda_channel_sum(oct_backend *, const struct oct_channel_sum_args *);
 enum oct_status oct_cuda_count_above(oct_backend *, const struct oct_count_above_args *);
 enum oct_status oct_cuda_range_update(oct_backend *, const struct oct_range_update_args *);
+enum oct_status oct_cuda_cosine_search(oct_backend *, const struct oct_cosine_search_args *);
 
 /* norm_fwd.cu, norm_bwd.cu, norm_apply.cu */
 enum oct_status oct_cuda_stats_clear(oct_backend *, const struct oct_acc_stats *, int channels);
@@ -97,6 +98,11 @@ size_t oct_cuda_bn_workspace(oct_backend *, int64_t rows, int channels);
 enum oct_status oct_cuda_bn_bwd_reduce(oct_backend *, const struct oct_bn_bwd_reduce_args *);
 enum oct_status oct_cuda_bn_bwd_finalize(oct_backend *, const struct oct_bn_bwd_finalize_args *);
 enum oct_status oct_cuda_bn_bwd_apply(oct_backend *, const struct oct_bn_bwd_apply_args *);
+
+/* affine.cu */
+enum oct_status oct_cuda_affine_finalize(oct_backend *, const struct oct_affine_finalize_args *);
+enum oct_status oct_cuda_affine_bwd_finalize(
+    oct_backend *, const struct oct_affine_bwd_finalize_args *);
 
 /* pool.cu, image.cu, loss.cu, update.cu */
 enum oct_status oct_cuda_pool(oct_backend *, const struct oct_pool_args *);

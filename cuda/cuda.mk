@@ -23,8 +23,9 @@ NVCC_PTX := $(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a)
 NVCC_SASS := $(foreach a,$(CUDA_SASS),-gencode arch=compute_$(a),code=sm_$(a))
 
 CUDA_CU := $(wildcard cuda/*.cu)
-# What backend.h demands of arguments is checked by the same code as in the program.
-CUDA_C := $(wildcard cuda/*.c) src/backend_check.c
+# What backend.h demands of arguments is checked by the same code as in the program, and products are
+# cut into blocks by the same code as in its predictions.
+CUDA_C := $(wildcard cuda/*.c) src/backend_check.c src/base/gpu_cut.c
 CUDA_KEY := $(shell printf '%s' '$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX)' | cksum | cut -d' ' -f1)
 SASS_KEY := $(shell printf '%s' '$(CUDA_KEY) $(NVCC_SASS)' | cksum | cut -d' ' -f1)
 CUDA_PTX_OBJ := $(CUDA_CU:cuda/%.cu=$(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/%.o)
@@ -65,8 +66,8 @@ $(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA
 	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
 	    $(TEST_LIBS) $(LDLIBS)
 
-# Each tests/test_sim_NAME.c opens the device sim as the program does.
-$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c)): | $(BUILD)/liboctet-sim.so
+# Each tests/test_sim_NAME.c or test_long_sim_NAME.c opens the device sim as the program does.
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c tests/test_long_sim_*.c)): | $(BUILD)/liboctet-sim.so
 
 .PHONY: has-cuda
 has-cuda:
@@ -99,3 +100,30 @@ mutation-base: $(BUILD)/liboctet-sim.so $(MUTATION_TESTS:%=$(BUILD)/tests/%)
 .PHONY: cuda-gates
 cuda-gates: $(BUILD)/liboctet-cuda.so ## judge the machine code of the CUDA kernels
 	$(Q)scripts/cuda-gates $<
+
+# The parts of scripts/gpu_selftest: the backend linked with the CUDA runtime, and with gpusim.
+SELFTEST_C_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/selftest/*.c))
+SELFTEST_PTX_OBJ := $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/selftest/wrappers.o
+SELFTEST_SASS_OBJ := $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/selftest/wrappers.o
+SELFTEST_LIBS := $(LDLIBS) -lrt
+$(SELFTEST_C_OBJ): CFLAGS_ALL += $(CUDA_INCLUDES) -Itests/selftest
+
+$(SELFTEST_PTX_OBJ): tests/selftest/wrappers.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(SELFTEST_SASS_OBJ): tests/selftest/wrappers.cu
+	@mkdir -p $(@D)
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) $(NVCC_SASS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(BUILD)/selftest-cuda: $(SELFTEST_C_OBJ) $(SELFTEST_SASS_OBJ) $(CUDA_SASS_OBJ) \
+    $(CUDA_LINKED_OBJ) $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a $(STAMP)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/liboctet.a $(CUDART) -o $@ $(SELFTEST_LIBS)
+
+$(BUILD)/selftest-sim: $(SELFTEST_C_OBJ) $(SELFTEST_PTX_OBJ) $(CUDA_PTX_OBJ) \
+    $(CUDA_LINKED_OBJ) $(TEST_COMMON_OBJ) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a $(STAMP)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
+	    $(SELFTEST_LIBS)
+
+-include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/selftest/*.d \
+    $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/selftest/*.d)

@@ -115,12 +115,15 @@ static void install(oct_backend *table)
     table->channel_sum = oct_cuda_channel_sum;
     table->count_above = oct_cuda_count_above;
     table->range_update = oct_cuda_range_update;
+    table->cosine_search = oct_cuda_cosine_search;
     table->bn_finalize = oct_cuda_bn_finalize;
     table->act_fwd = oct_cuda_act_fwd;
     table->bn_workspace = oct_cuda_bn_workspace;
     table->bn_bwd_reduce = oct_cuda_bn_bwd_reduce;
     table->bn_bwd_finalize = oct_cuda_bn_bwd_finalize;
     table->bn_bwd_apply = oct_cuda_bn_bwd_apply;
+    table->affine_finalize = oct_cuda_affine_finalize;
+    table->affine_bwd_finalize = oct_cuda_affine_bwd_finalize;
     table->pool = oct_cuda_pool;
     table->pool_bwd = oct_cuda_pool_bwd;
     table->image = oct_cuda_image;

@@ -298,6 +298,13 @@ OCT_DEVICE_INLINE uint32_t block_max(uint32_t mine)
 
 /* ---- host ---- */
 
+/* Gradient of a parameter from a sum over pixels. */
+OCT_DEVICE_INLINE void write_gradient(float *to, double sum, enum oct_write mode)
+{
+    const float value = (float)sum;
+    *to = mode == OCT_ACCUMULATE ? *to + value : value;
+}
+
 /* Whether V elements of every dtype may be moved at once from where p points. */
 static inline int is_aligned(const void *p)
 {

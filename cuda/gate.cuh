@@ -8,7 +8,7 @@ enum gate { GATE_OPEN, GATE_Z, GATE_MASK };
 
 static inline __host__ __device__ enum gate gate_of(int relu, const uint8_t *mask)
 {
-    return !relu ? GATE_OPEN : mask ? GATE_MASK : GATE_Z;
+    return mask ? GATE_MASK : relu ? GATE_Z : GATE_OPEN;
 }
 
 /* Bits of the elements from i on, lowest first, up to the end of i's byte. */

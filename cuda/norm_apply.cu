@@ -10,7 +10,7 @@
 
 /* Four channels a thread make one word of codes and of rounding bytes. The kernel of all other
  * combinations has registers for the parameters of two. */
-enum { HOT_V = 4, ANY_V = 2, APPLY_BLOCKS = 3 };
+enum { HOT_V = 4, ANY_V = 2, APPLY_BLOCKS = 3, FULL_BLOCKS = 2 };
 
 /* What the kernel is told beside the arguments. */
 struct apply_job {
@@ -75,18 +75,22 @@ struct rounding_bytes {
     uint32_t word;
 };
 
-/* Codes of dy at i, in one or two planes. */
-template <int V, bool PLANES>
+/* Codes of dy at i, in one or two planes, on any grid if there is one. */
+template <int V, bool PLANES, bool GRID>
 OCT_DEVICE_INLINE void put_codes(int8_t *q, int8_t *q_lo, int64_t i, const float (&dy)[V],
-    const float (&inverse)[V], rounding_bytes random, uint32_t *saturated)
+    const float (&inverse)[V], enum oct_grid grid, rounding_bytes random, uint32_t *saturated)
 {
     const int code_max = PLANES && q_lo ? (int)OCT_CODE16_MAX : (int)OCT_CODE_MAX;
     int code[V];
 #pragma unroll
     for (int k = 0; k < V; k++) {
         const uint32_t byte = (random.word >> (8 * k)) & 0xffu;
-        code[k] = random.stochastic ? oct_quantise_stochastic(dy[k], inverse[k], code_max, byte)
-                                    : oct_quantise(dy[k], inverse[k], code_max);
+        if (random.stochastic)
+            code[k] = oct_quantise_stochastic(dy[k], inverse[k], code_max, byte);
+        else if (GRID)
+            code[k] = oct_quantise_on(grid, dy[k], inverse[k], code_max);
+        else
+            code[k] = oct_quantise(dy[k], inverse[k], code_max);
         *saturated += fabsf(dy[k] * inverse[k]) > (float)code_max;
     }
     if (PLANES && q_lo) {
@@ -101,7 +105,7 @@ OCT_DEVICE_INLINE void put_codes(int8_t *q, int8_t *q_lo, int64_t i, const float
     store_codes<V>(q, i, code);
 }
 
-template <int V, bool HOT>
+template <int V, bool HOT, bool FULL>
 OCT_DEVICE_INLINE void apply_codes(const apply_job &job, const apply_consts &consts,
     const apply_channels<V> &channels, int64_t i, const float (&dy)[V], apply_tally<V> *tally)
 {
@@ -119,30 +123,46 @@ OCT_DEVICE_INLINE void apply_codes(const apply_job &job, const apply_consts &con
             random.word >>= 8 * (uint32_t)(element & 3);
     }
     if (HOT || g.q_channel)
-        put_codes<V, !HOT>(
-            g.q_channel, g.q_channel_lo, i, dy, channels.inverse, random, &tally->saturated[0]);
+        put_codes<V, !HOT, FULL>(g.q_channel, g.q_channel_lo, i, dy, channels.inverse,
+            g.range_channel.grid, random, &tally->saturated[0]);
 #pragma unroll
     for (int k = 0; k < V; k++)
         inverse[k] = consts.inverse;
     if (HOT || g.q_tensor)
-        put_codes<V, !HOT>(g.q_tensor, g.q_tensor_lo, i, dy, inverse, random, &tally->saturated[1]);
+        put_codes<V, !HOT, FULL>(g.q_tensor, g.q_tensor_lo, i, dy, inverse, g.range_tensor.grid,
+            random, &tally->saturated[1]);
 }
 
-/* dz of the vector at i goes to the residual branch. */
+/* Writes or adds the vector at i. */
 template <int V>
-OCT_DEVICE_INLINE void put_residual(const oct_bn_bwd_apply_args &g, int64_t i, const float (&dz)[V])
+OCT_DEVICE_INLINE void put_values(
+    enum oct_dtype dtype, void *to, enum oct_write mode, int64_t i, const float (&values)[V])
 {
     float out[V] = {};
-    if (g.d_residual_mode == OCT_ACCUMULATE)
-        load_floats<V>(out, g.d_residual_dtype, g.d_residual, i);
+    if (mode == OCT_ACCUMULATE)
+        load_floats<V>(out, dtype, to, i);
 #pragma unroll
     for (int k = 0; k < V; k++)
-        out[k] = g.d_residual_mode == OCT_ACCUMULATE ? out[k] + dz[k] : dz[k];
-    store_floats<V>(g.d_residual_dtype, g.d_residual, i, out);
+        out[k] = mode == OCT_ACCUMULATE ? out[k] + values[k] : values[k];
+    store_floats<V>(dtype, to, i, out);
+}
+
+/* The same where a mask of its own gates the residual branch's dz. */
+template <int V>
+OCT_DEVICE_INLINE void put_masked_residual(
+    const oct_bn_bwd_apply_args &g, int64_t i, const float (&da)[V])
+{
+    const uint32_t bits = mask_bits(g.residual_mask, i);
+    float dz[V];
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        dz[k] = bits >> k & 1u ? da[k] : 0.0f;
+    if (g.d_residual)
+        put_values<V>(g.d_residual_dtype, g.d_residual, g.d_residual_mode, i, dz);
 }
 
 /* Everything that becomes of the vector at i, whose da and y are loaded. */
-template <int V, bool HOT>
+template <int V, bool HOT, bool FULL>
 OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
     const apply_consts &consts, const apply_channels<V> &channels, int64_t i, float (&dz)[V],
     const float (&y)[V], apply_tally<V> *tally)
@@ -151,6 +171,8 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
     const uint32_t bits = gate == GATE_MASK ? mask_bits(g.mask, i) : 0;
     float dy[V];
 
+    if (FULL && g.residual_mask)
+        put_masked_residual<V>(g, i, dz);
 #pragma unroll
     for (int k = 0; k < V; k++) {
         dz[k] = gate_dz(gate, dz[k], y[k], channels.a[k], channels.b[k], bits >> k & 1u);
@@ -159,8 +181,8 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
         tally->strange |= oct_not_finite(dy[k]);
         tally->above_all += fabsf(dy[k]) > consts.sigma_all;
     }
-    if (g.d_residual)
-        put_residual<V>(g, i, dz);
+    if (g.d_residual && !(FULL && g.residual_mask))
+        put_values<V>(g.d_residual_dtype, g.d_residual, g.d_residual_mode, i, dz);
     if (job.channel_statistics) {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -169,8 +191,8 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
         }
     }
     if (!HOT && g.dy)
-        store_floats<V>(g.dy_dtype, g.dy, i, dy);
-    apply_codes<V, HOT>(job, consts, channels, i, dy, tally);
+        put_values<V>(g.dy_dtype, g.dy, g.dy_mode, i, dy);
+    apply_codes<V, HOT, FULL>(job, consts, channels, i, dy, tally);
 }
 
 /* What a thread found in its channels goes to shared memory, amax[channels], above[channels]. */
@@ -214,7 +236,7 @@ OCT_DEVICE_INLINE void publish_tally(const oct_bn_bwd_apply_args &g, const apply
 }
 
 /* Vector after vector, the loads of the next under way while one is worked on. */
-template <int V, int DTYPE, bool HOT>
+template <int V, int DTYPE, bool HOT, bool FULL>
 OCT_DEVICE_INLINE void apply_vectors(const apply_job &job, enum gate gate,
     const apply_consts &consts, const apply_channels<V> &channels, walk w, apply_tally<V> *tally)
 {
@@ -239,12 +261,12 @@ OCT_DEVICE_INLINE void apply_vectors(const apply_job &job, enum gate gate,
             da = load_packed<V>(da_dtype, g.da, w.i);
             y = load_packed<V>(y_dtype, g.y, w.i);
         }
-        apply_vector<V, HOT>(job, gate, consts, channels, i, dz, y_now, tally);
+        apply_vector<V, HOT, FULL>(job, gate, consts, channels, i, dz, y_now, tally);
     }
 }
 
 /* One element after the other, each with its channel's parameters. */
-template <int V>
+template <int V, bool FULL>
 OCT_DEVICE_INLINE void apply_singles(const apply_job &job, enum gate gate,
     const apply_consts &consts, uint32_t *shared, walk w, apply_tally<V> *tally)
 {
@@ -255,16 +277,17 @@ OCT_DEVICE_INLINE void apply_singles(const apply_job &job, enum gate gate,
         load_floats<V>(dz, g.da_dtype, g.da, w.i);
         load_floats<V>(y, g.y_dtype, g.y, w.i);
         load_apply_channels<V>(&channels, g, gate, w.channel);
-        apply_vector<V, false>(job, gate, consts, channels, w.i, dz, y, tally);
+        apply_vector<V, false, FULL>(job, gate, consts, channels, w.i, dz, y, tally);
         if (job.channel_statistics)
             share_channels<V>(shared, g.channels, w.channel, tally);
     }
 }
 
 /* HOT: bf16 tensors, both copies in one plane and no float copy. Three blocks leave 80 registers
- * for the parameters of four channels. */
-template <int V, int DTYPE, int GATE, bool HOT>
-OCT_KERNEL_OF(APPLY_BLOCKS)
+ * for the parameters of four channels. FULL: grids, and a mask of the residual branch; two blocks
+ * leave 128 registers. */
+template <int V, int DTYPE, int GATE, bool HOT, bool FULL = false>
+OCT_KERNEL_OF(FULL ? FULL_BLOCKS : APPLY_BLOCKS)
 apply_kernel(const apply_job job)
 {
     extern __shared__ uint32_t shared[];
@@ -278,11 +301,11 @@ apply_kernel(const apply_job job)
         shared[c] = 0;
     __syncthreads();
     if constexpr (V == 1) {
-        apply_singles<V>(job, gate, consts, shared, w, &tally);
+        apply_singles<V, FULL>(job, gate, consts, shared, w, &tally);
     } else {
         apply_channels<V> channels = {};
         load_apply_channels<V>(&channels, g, gate, w.channel);
-        apply_vectors<V, DTYPE, HOT>(job, gate, consts, channels, w, &tally);
+        apply_vectors<V, DTYPE, HOT, FULL>(job, gate, consts, channels, w, &tally);
         if (job.channel_statistics)
             share_channels<V>(shared, g.channels, w.channel, &tally);
     }
@@ -301,6 +324,18 @@ static bool apply_is_aligned(const oct_bn_bwd_apply_args *g, int v)
     return aligned;
 }
 
+static void apply_launch_full(const struct oct_cuda *cuda, const apply_job &job, size_t shared)
+{
+    const oct_bn_bwd_apply_args &g = job.args;
+    if (apply_is_aligned(&g, HOT_V)) {
+        const dim3 grid = walk_grid<HOT_V>(cuda, g.rows, g.channels, FULL_BLOCKS);
+        apply_kernel<HOT_V, ANY, ANY, false, true><<<grid, THREADS, shared, cuda->stream>>>(job);
+    } else {
+        const dim3 grid = walk_grid<1>(cuda, g.rows, g.channels, FULL_BLOCKS);
+        apply_kernel<1, ANY, ANY, false, true><<<grid, THREADS, shared, cuda->stream>>>(job);
+    }
+}
+
 static void apply_launch(const struct oct_cuda *cuda, const apply_job &job)
 {
     const oct_bn_bwd_apply_args &g = job.args;
@@ -308,6 +343,12 @@ static void apply_launch(const struct oct_cuda *cuda, const apply_job &job)
     const bool hot = g.da_dtype == OCT_BF16 && g.y_dtype == OCT_BF16 && g.q_channel && g.q_tensor &&
                      !g.q_channel_lo && !g.q_tensor_lo && !g.dy;
     const enum gate gate = gate_of(g.relu, g.mask);
+    const bool on_grid = (g.q_channel && g.range_channel.grid != OCT_GRID_UNIFORM) ||
+                         (g.q_tensor && g.range_tensor.grid != OCT_GRID_UNIFORM);
+    if (on_grid || g.residual_mask) {
+        apply_launch_full(cuda, job, shared);
+        return;
+    }
     if (hot && apply_is_aligned(&g, HOT_V)) {
         const dim3 grid = walk_grid<HOT_V>(cuda, g.rows, g.channels, APPLY_BLOCKS);
         if (gate == GATE_Z)

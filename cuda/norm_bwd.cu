@@ -160,12 +160,6 @@ extern "C" enum oct_status oct_cuda_bn_bwd_reduce(
 
 /* ---- bn_bwd_finalize ---- */
 
-OCT_DEVICE_INLINE void write_gradient(float *to, double sum, enum oct_write mode)
-{
-    const float value = (float)sum;
-    *to = mode == OCT_ACCUMULATE ? *to + value : value;
-}
-
 /* Variance of dy in one channel, after everything else of that channel is written. */
 OCT_DEVICE_INLINE double finalize_channel(const oct_bn_bwd_finalize_args &g, int c)
 {

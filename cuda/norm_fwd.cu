@@ -56,28 +56,32 @@ OCT_DEVICE_INLINE oct_bn_moments moments_of(const finalize_job &job, int c)
         job.acc.sum[c], job.acc.sumsq[c], job.acc.shift, g.count, multiplier_of(g, c));
 }
 
-OCT_DEVICE_INLINE float extreme_of(const oct_bn_finalize_args &g, int64_t acc, float multiplier)
-{
-    const float y = oct_real_of_acc(acc, multiplier);
-    return g.y_dtype == OCT_BF16 ? oct_f32_from_bf16(oct_bf16_from_f32(y)) : y;
-}
-
 OCT_DEVICE_INLINE void find_extremes(const finalize_job &job, const oct_bn_affine &affine, int c)
 {
     const oct_bn_finalize_args &g = job.args;
     float low, high;
     if (g.acc) {
         const float multiplier = multiplier_of(g, c);
-        low = extreme_of(g, job.acc.min[c], multiplier);
-        high = extreme_of(g, job.acc.max[c], multiplier);
+        low = oct_bn_y_of_acc(job.acc.min[c], multiplier, g.y_dtype == OCT_BF16);
+        high = oct_bn_y_of_acc(job.acc.max[c], multiplier, g.y_dtype == OCT_BF16);
     } else {
         low = g.y_min[c];
         high = g.y_max[c];
     }
     if (g.xhat_max)
         g.xhat_max[c] = oct_bn_affine_max(affine.ix, affine.jx, low, high, 0);
-    if (g.z_amax)
+    if (g.z_amax && !g.clip_lo)
         g.z_amax[c] = oct_bn_affine_max(affine.a, affine.b, low, high, g.relu);
+}
+
+/* What a clipped channel is known for before its y is there. */
+OCT_DEVICE_INLINE void find_clip(const oct_bn_finalize_args &g, int c)
+{
+    const oct_bn_clip clip = oct_bn_clip_of(g.gamma[c], g.beta[c], g.sigmas, g.relu);
+    g.clip_lo[c] = clip.lo;
+    g.clip_hi[c] = clip.hi;
+    if (g.z_amax)
+        g.z_amax[c] = oct_bn_clip_max(clip);
 }
 
 /* One block: the running statistics wait for the verdict over all channels. */
@@ -94,7 +98,9 @@ OCT_KERNEL_OF(1) finalize_kernel(const finalize_job job)
         g.b[c] = affine.b;
         g.ix[c] = affine.ix;
         g.jx[c] = affine.jx;
-        if (g.xhat_max || g.z_amax)
+        if (g.clip_lo)
+            find_clip(g, c);
+        if (g.xhat_max || (g.z_amax && !g.clip_lo))
             find_extremes(job, affine, c);
         if (g.training) {
             strange |= oct_not_finite((float)moments.mean);
@@ -132,68 +138,109 @@ extern "C" enum oct_status oct_cuda_bn_finalize(
 
 enum { ACT_V = 8 }; /* channels a thread: 16 bytes of bf16, 8 of codes, one byte of the mask */
 
-template <int V> struct act_channels {
+/* FULL kernels know clips of channels, a count of y and grids; two blocks leave them 128 registers.
+ * The others stay as small as they are without. */
+constexpr int act_blocks(bool full)
+{
+    return full ? 2 : KERNEL_BLOCKS;
+}
+
+template <int V, bool FULL> struct act_channels {
     float a[V], b[V];
 };
 
-template <int V>
+template <int V> struct act_channels<V, true> {
+    float a[V], b[V], lo[V], hi[V];
+};
+
+template <int V, bool FULL>
 OCT_DEVICE_INLINE void load_act_channels(
-    act_channels<V> *channels, const oct_act_fwd_args &g, int channel)
+    act_channels<V, FULL> *channels, const oct_act_fwd_args &g, int channel)
 {
     if (!g.a)
         return;
     load_floats<V>(channels->a, OCT_F32, g.a, channel);
     load_floats<V>(channels->b, OCT_F32, g.b, channel);
+    if constexpr (FULL) {
+        if (g.clip_lo) {
+            load_floats<V>(channels->lo, OCT_F32, g.clip_lo, channel);
+            load_floats<V>(channels->hi, OCT_F32, g.clip_hi, channel);
+        }
+    }
 }
 
 /* What a thread found. */
 struct act_tally {
     float amax;
-    uint32_t saturated;
+    uint32_t saturated, clipped, y_above;
     bool strange;
 };
 
+/* u clipped to its channel's range; the bit says whether it was inside. */
+OCT_DEVICE_INLINE float act_clip(float u, float lo, float hi, uint32_t *inside, act_tally *tally)
+{
+    tally->strange |= oct_not_finite(u);
+    tally->clipped += u > hi || (u < lo && lo != 0.0f);
+    *inside = u > lo && u < hi;
+    const float raised = u > lo ? u : lo;
+    return raised < hi ? raised : hi;
+}
+
 /* z of the vector at i; its sign bits go to the mask by the caller. */
-template <int V, int Y, int RESIDUAL>
-OCT_DEVICE_INLINE void act_values(float (&z)[V], const oct_act_fwd_args &g, int64_t i,
-    const act_channels<V> &channels, float residual_scale, act_tally *tally)
+template <int V, int Y, int RESIDUAL, bool FULL>
+OCT_DEVICE_INLINE uint32_t act_values(float (&z)[V], const oct_act_fwd_args &g, int64_t i,
+    const act_channels<V, FULL> &channels, float residual_scale, act_tally *tally)
 {
     const int residual_dtype = RESIDUAL == ANY ? (int)g.residual_dtype : RESIDUAL;
     float r[V] = {};
+    uint32_t bits = 0;
 
     load_floats<V>(z, Y == ANY ? (int)g.y_dtype : Y, g.y, i);
     if (RESIDUAL != NONE && g.residual)
         load_floats<V>(r, residual_dtype, g.residual, i);
 #pragma unroll
     for (int k = 0; k < V; k++) {
+        uint32_t inside = 0;
+        if (FULL && g.y_above)
+            tally->y_above += fabsf(z[k]) > g.y_limit;
         if (g.a)
             z[k] = oct_affine(z[k], channels.a[k], channels.b[k]);
+        if constexpr (FULL) {
+            if (g.clip_lo)
+                z[k] = act_clip(z[k], channels.lo[k], channels.hi[k], &inside, tally);
+        }
         if (RESIDUAL != NONE && g.residual)
             z[k] = z[k] + (residual_dtype == OCT_S8 ? r[k] * residual_scale : r[k]);
         tally->strange |= oct_not_finite(z[k]);
         if (g.relu)
             z[k] = z[k] > 0.0f ? z[k] : 0.0f;
+        bits |= (inside && (!g.relu || z[k] > 0.0f) ? 1u : 0u) << k;
     }
+    return bits;
 }
 
 /* Bits of V = 8 are a byte of one thread; of V = 1, those of 8 threads. */
 template <int V>
-OCT_DEVICE_INLINE void store_mask(uint8_t *mask, int64_t i, const float (&z)[V], bool live)
+OCT_DEVICE_INLINE void store_bits(uint8_t *mask, int64_t i, uint32_t bits, bool live)
 {
-    uint32_t bits = 0;
     if constexpr (V == 1) {
-        bits = __ballot_sync(0xffffffffu, live && z[0] > 0.0f) >> (threadIdx.x % WARP);
+        bits = __ballot_sync(0xffffffffu, live && bits) >> (threadIdx.x % WARP);
         live = live && i % 8 == 0;
-    } else {
-#pragma unroll
-        for (int k = 0; k < V; k++)
-            bits |= (uint32_t)(z[k] > 0.0f) << k;
     }
     if (live)
         mask[i / 8] = (uint8_t)bits;
 }
 
-template <int V, int X>
+template <int V> OCT_DEVICE_INLINE uint32_t sign_bits(const float (&z)[V])
+{
+    uint32_t bits = 0;
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        bits |= (uint32_t)(z[k] > 0.0f) << k;
+    return bits;
+}
+
+template <int V, int X, bool FULL>
 OCT_DEVICE_INLINE void act_outputs(
     const oct_act_fwd_args &g, int64_t i, const float (&z)[V], float inverse, act_tally *tally)
 {
@@ -205,7 +252,8 @@ OCT_DEVICE_INLINE void act_outputs(
         int code[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            code[k] = oct_quantise(z[k], inverse, OCT_CODE_MAX);
+            code[k] = FULL ? oct_quantise_on(g.x_range.grid, z[k], inverse, OCT_CODE_MAX)
+                           : oct_quantise(z[k], inverse, OCT_CODE_MAX);
             tally->saturated += fabsf(z[k] * inverse) > (float)OCT_CODE_MAX;
         }
         store_codes<V>((int8_t *)g.x, i, code);
@@ -214,10 +262,12 @@ OCT_DEVICE_INLINE void act_outputs(
     }
 }
 
-template <int V, int Y, int RESIDUAL, int X> OCT_KERNEL act_kernel(const oct_act_fwd_args g)
+template <int V, int Y, int RESIDUAL, int X, bool FULL = false>
+OCT_KERNEL_OF(act_blocks(FULL))
+act_kernel(const oct_act_fwd_args g)
 {
-    act_tally tally = {0.0f, 0, false};
-    act_channels<V> channels = {};
+    act_tally tally = {0.0f, 0, 0, 0, false};
+    act_channels<V, FULL> channels = {};
     walk w = walk_begin<V>(g.rows, g.channels);
     const bool codes = g.x && g.x_dtype == OCT_S8;
     const float inverse = X == OCT_S8 || codes ? g.x_range.inverse[0] : 0.0f;
@@ -225,18 +275,21 @@ template <int V, int Y, int RESIDUAL, int X> OCT_KERNEL act_kernel(const oct_act
     const float residual_scale = scaled ? g.residual_scale[0] : 1.0f;
 
     if (V > 1)
-        load_act_channels(&channels, g, w.channel);
+        load_act_channels<V, FULL>(&channels, g, w.channel);
     for (; walk_goes_on<V>(&w); walk_next<V>(&w, g.channels)) {
         const bool live = walk_is_inside<V>(&w);
         float z[V] = {};
+        uint32_t inside = 0;
         if (live) {
             if (V == 1)
-                load_act_channels(&channels, g, w.channel);
-            act_values<V, Y, RESIDUAL>(z, g, w.i, channels, residual_scale, &tally);
-            act_outputs<V, X>(g, w.i, z, inverse, &tally);
+                load_act_channels<V, FULL>(&channels, g, w.channel);
+            inside = act_values<V, Y, RESIDUAL, FULL>(z, g, w.i, channels, residual_scale, &tally);
+            act_outputs<V, X, FULL>(g, w.i, z, inverse, &tally);
         }
         if (g.mask)
-            store_mask<V>(g.mask, w.i, z, live);
+            store_bits<V>(g.mask, w.i, sign_bits<V>(z), live);
+        if (FULL && g.inside)
+            store_bits<V>(g.inside, w.i, inside, live);
         if (g.amax) {
 #pragma unroll
             for (int k = 0; k < V; k++)
@@ -251,6 +304,10 @@ template <int V, int Y, int RESIDUAL, int X> OCT_KERNEL act_kernel(const oct_act
     }
     if (g.saturated)
         block_add(g.saturated, tally.saturated);
+    if (FULL && g.clipped)
+        block_add(g.clipped, tally.clipped);
+    if (FULL && g.y_above)
+        block_add(g.y_above, tally.y_above);
 }
 
 /* Without a and b nothing depends on the channel: one long row of vectors. */
@@ -264,12 +321,30 @@ static void flatten(oct_act_fwd_args *g)
 static bool act_is_aligned(const oct_act_fwd_args *g)
 {
     return g->channels % ACT_V == 0 && is_aligned(g->y) && is_aligned(g->a) && is_aligned(g->b) &&
-           is_aligned(g->residual) && is_aligned(g->x) && is_aligned(g->trunk);
+           is_aligned(g->residual) && is_aligned(g->x) && is_aligned(g->trunk) &&
+           is_aligned(g->clip_lo) && is_aligned(g->clip_hi);
+}
+
+static void act_launch_full(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
+{
+    const int blocks = act_blocks(true);
+    if (act_is_aligned(&g)) {
+        const dim3 grid = walk_grid<ACT_V>(cuda, g.rows, g.channels, blocks);
+        act_kernel<ACT_V, ANY, ANY, ANY, true><<<grid, THREADS, 0, cuda->stream>>>(g);
+    } else {
+        const dim3 grid = walk_grid<1>(cuda, g.rows, g.channels, blocks);
+        act_kernel<1, ANY, ANY, ANY, true><<<grid, THREADS, 0, cuda->stream>>>(g);
+    }
 }
 
 static void act_launch(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
 {
     const bool codes = g.y_dtype == OCT_BF16 && g.x && g.x_dtype == OCT_S8;
+    const bool on_grid = g.x && g.x_dtype == OCT_S8 && g.x_range.grid != OCT_GRID_UNIFORM;
+    if (g.clip_lo || g.y_above || on_grid) {
+        act_launch_full(cuda, g);
+        return;
+    }
     if (!act_is_aligned(&g)) {
         const dim3 grid = walk_grid<1>(cuda, g.rows, g.channels);
         act_kernel<1, ANY, ANY, ANY><<<grid, THREADS, 0, cuda->stream>>>(g);

@@ -36,7 +36,7 @@ OCT_DEVICE_INLINE void quantise_vector(const oct_quantise_args &g, int64_t i, co
     for (int k = 0; k < V; k++) {
         const uint32_t byte = (word >> (8 * k)) & 0xffu;
         code[k] = stochastic ? oct_quantise_stochastic(x[k], inverse[k], code_max, byte)
-                             : oct_quantise(x[k], inverse[k], code_max);
+                             : oct_quantise_on(g.range.grid, x[k], inverse[k], code_max);
         *saturated += fabsf(x[k] * inverse[k]) > (float)code_max;
     }
     if (g.q_lo) {

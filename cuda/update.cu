@@ -22,8 +22,14 @@ static runs runs_of(int64_t count, bool aligned)
     return r;
 }
 
-template <int V>
-OCT_DEVICE_INLINE uint32_t sgd_vector(const oct_sgd_args &g, const oct_sgd_rates &rates, int64_t i)
+/* Sums for the report of the barrier. */
+struct barrier_tally {
+    int64_t barrier, all;
+};
+
+template <int V, bool BARRIER>
+OCT_DEVICE_INLINE uint32_t sgd_vector(
+    const oct_sgd_args &g, const oct_sgd_rates &rates, int64_t i, barrier_tally *tally)
 {
     float w[V], momentum[V], dw[V];
     uint32_t amax = 0;
@@ -32,7 +38,15 @@ OCT_DEVICE_INLINE uint32_t sgd_vector(const oct_sgd_args &g, const oct_sgd_rates
     load_floats<V>(dw, OCT_F32, g.dw, i);
 #pragma unroll
     for (int k = 0; k < V; k++) {
+        float p = 0.0f;
+        if (BARRIER) {
+            p = oct_barrier_gradient(w[k], g.barrier.tau, g.step->temperature, g.barrier.lam);
+            tally->barrier += oct_fixed_magnitude(p);
+            tally->all += oct_fixed_magnitude(dw[k] + p);
+        }
         oct_sgd_element(&w[k], &momentum[k], dw[k], rates);
+        if (BARRIER)
+            w[k] = w[k] - rates.lr * p;
         amax = max(amax, magnitude_of(w[k]));
     }
     store_floats<V>(OCT_F32, g.w, i, w);
@@ -40,18 +54,36 @@ OCT_DEVICE_INLINE uint32_t sgd_vector(const oct_sgd_args &g, const oct_sgd_rates
     return amax;
 }
 
-OCT_KERNEL sgd_kernel(const oct_sgd_args g, const runs r)
+/* The sums of a block leave it as one atomic a warp. */
+OCT_DEVICE_INLINE void publish_barrier(int64_t *sums, barrier_tally tally)
+{
+    unsigned long long both[2] = {(unsigned long long)tally.barrier, (unsigned long long)tally.all};
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+#pragma unroll
+        for (int lane = WARP / 2; lane > 0; lane /= 2)
+            both[s] += __shfl_xor_sync(0xffffffffu, both[s], lane);
+        if (threadIdx.x % WARP == 0)
+            atomicAdd((unsigned long long *)&sums[s], both[s]);
+    }
+}
+
+template <bool BARRIER> OCT_KERNEL sgd_kernel(const oct_sgd_args g, const runs r)
 {
     if (g.step->flag != 0)
         return;
-    const oct_sgd_rates rates = {g.step->lr, g.mu, g.weight_decay, g.nesterov};
+    const oct_sgd_rates rates = {
+        oct_sgd_lr(g.step->lr, g.lr_factor), g.mu, g.weight_decay, g.nesterov};
     const int64_t first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     const int64_t step = (int64_t)gridDim.x * THREADS;
     uint32_t amax = 0;
+    barrier_tally tally = {0, 0};
     for (int64_t j = first; j < r.vectors; j += step)
-        amax = max(amax, sgd_vector<UPDATE_V>(g, rates, j * UPDATE_V));
+        amax = max(amax, sgd_vector<UPDATE_V, BARRIER>(g, rates, j * UPDATE_V, &tally));
     for (int64_t i = r.vectors * UPDATE_V + first; i < r.count; i += step)
-        amax = max(amax, sgd_vector<1>(g, rates, i));
+        amax = max(amax, sgd_vector<1, BARRIER>(g, rates, i, &tally));
+    if (BARRIER)
+        publish_barrier(g.barrier.sums, tally);
     if (!g.amax)
         return;
     amax = block_max(amax);
@@ -102,7 +134,10 @@ extern "C" enum oct_status oct_cuda_sgd(oct_backend *backend, const struct oct_s
     }
     if (g->count < 1)
         return OCT_OK;
-    sgd_kernel<<<update_grid(cuda, r), THREADS, 0, cuda->stream>>>(*g, r);
+    if (g->barrier.lam > 0.0f)
+        sgd_kernel<true><<<update_grid(cuda, r), THREADS, 0, cuda->stream>>>(*g, r);
+    else
+        sgd_kernel<false><<<update_grid(cuda, r), THREADS, 0, cuda->stream>>>(*g, r);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;
 }

@@ -8,10 +8,11 @@ struct pack {
     const float *w;
     const float *inverse;
     int per_k, code_max;
+    enum oct_grid grid;
     int8_t *out[2]; /* high or only plane, low plane or NULL */
     uint32_t *flag;
     int k, r, s, c;
-    oct_cuda_sweep sweep;
+    oct_gpu_sweep sweep;
     int64_t pitch;
 };
 
@@ -20,7 +21,8 @@ static __device__ __forceinline__ int quantise(const pack &p, float w, int k, bo
 {
     const bool not_finite = oct_not_finite(w);
     *bad |= not_finite;
-    return oct_quantise(not_finite ? 0.0f : w, p.inverse[p.per_k ? k : 0], p.code_max);
+    const float inverse = p.inverse[p.per_k ? k : 0];
+    return oct_quantise_on(p.grid, not_finite ? 0.0f : w, inverse, p.code_max);
 }
 
 static __device__ __forceinline__ uint32_t plane_byte(const pack &p, int plane, int q)
@@ -113,11 +115,12 @@ static unsigned blocks(int64_t items, int each)
 static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index)
 {
     pack p = {};
-    oct_cuda_sweep_make(&a->shape, dgrad, index, &p.sweep);
+    oct_gpu_sweep_make(&a->shape, dgrad, index, &p.sweep);
     p.w = a->w;
     p.inverse = a->range.inverse;
     p.per_k = a->range.count > 1;
     p.code_max = a->range.code_max;
+    p.grid = a->range.grid;
     p.out[0] = (int8_t *)(dgrad ? a->dgrad : a->fprop) + p.sweep.packed;
     if (a->planes > 1)
         p.out[1] = (int8_t *)(dgrad ? a->dgrad_lo : a->fprop_lo) + p.sweep.packed;
@@ -126,7 +129,7 @@ static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index
     p.r = a->shape.r;
     p.s = a->shape.s;
     p.c = a->shape.c;
-    p.pitch = oct_cuda_sweep_pitch(&p.sweep);
+    p.pitch = oct_gpu_sweep_pitch(&p.sweep);
     return p;
 }
 
@@ -144,7 +147,7 @@ extern "C" enum oct_status oct_cuda_weight_pack(
         pack_fprop_kernel<<<blocks(p.k * (p.pitch / 4), THREADS), THREADS, 0, cuda->stream>>>(p);
         OCT_CUDA(cudaGetLastError());
     }
-    for (int i = 0; a->dgrad && i < oct_cuda_sweep_count(&a->shape, 1); i++) {
+    for (int i = 0; a->dgrad && i < oct_gpu_sweep_count(&a->shape, 1); i++) {
         const pack p = make_pack(a, 1, i);
         const int taps = p.sweep.h.taps * p.sweep.w.taps;
         const dim3 grid(
@@ -160,9 +163,7 @@ extern "C" enum oct_status oct_cuda_weight_pack(
 extern "C" size_t oct_cuda_weight_pack_bytes(
     oct_backend *backend, const struct oct_conv_shape *v, enum oct_dtype dtype, int dgrad)
 {
-    struct oct_cuda_sweep last;
     (void)backend;
     (void)dtype;
-    oct_cuda_sweep_make(v, dgrad, oct_cuda_sweep_count(v, dgrad) - 1, &last);
-    return (size_t)(last.packed + last.columns * oct_cuda_sweep_pitch(&last));
+    return oct_gpu_pack_bytes(v, dgrad);
 }

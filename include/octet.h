@@ -116,7 +116,7 @@ struct oct_options {
     /* network and arithmetic */
     const char *model;                    /* "resnet8|20|32|44|56", "resnet18|34|50" */
     const char *precision;                /* "fp32", "bf16", "int8" */
-    const char *scheme;                   /* "dai8", "amax"; int8 only */
+    const char *scheme;                   /* "dai8", "ui8", "fqat", "logbtq", "amax"; int8 only */
     const char *scheme_opt;               /* "key=value,..." */
     const char *rounding;                 /* "nearest", "stochastic"; NULL: the scheme's */
     const char *refresh;                  /* "exact", "bound", "last"; NULL: the scheme's */
@@ -140,9 +140,11 @@ struct oct_options {
     uint64_t seed;
 
     /* device */
-    const char *device; /* "cpu", "cuda", "cuda:N", or "sim": the latter's kernels on the CPU */
-    const char *isa;    /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA */
-    int threads;        /* 0: all */
+    /* "cpu", "cuda", "cuda:N", "sim": the latter's kernels on the CPU, or "model:CARD": computes
+     * nothing, predicts the time of a step (oct_trainer_predict) */
+    const char *device;
+    const char *isa; /* "auto", "amx", "vnni", "c", ...; also by OCT_ISA; model:CARD: "tf32" */
+    int threads;     /* 0: all */
 
     /* run folder */
     const char *output_dir;    /* NULL: no files are written */
@@ -154,6 +156,7 @@ struct oct_options {
     int log_interval;          /* steps between STEP events; 50 */
     int stats_interval;        /* steps between samples of gradient health; 0: once an epoch */
     int trace_hash;            /* 1: trace.txt gets a 64-bit hash of every tensor per node */
+    int record_gradients;      /* fp32: errors recorded in all, for oct_analyse; 0: none */
 
     void (*on_event)(void *user, const struct oct_event *event);
     void *user;
@@ -213,6 +216,19 @@ struct oct_profile_row {
     int int8;
 };
 
+/* One row of a prediction: what a model of a card, not a measurement, says of one node in one pass.
+ */
+struct oct_model_row {
+    const char *node, *op, *pass;
+    double seconds;      /* at the nominal efficiency of the card's product units */
+    double best, worst;  /* seconds at the best and worst efficiency of the band */
+    double macs;         /* of the whole batch, 0 for elementwise ops */
+    double bytes;        /* that the card's memory moves */
+    double listed_bytes; /* of them the plan's own list: each tensor of an op once */
+    const char *bound;   /* what most of the time is: "memory", "products", "issue", "launch" */
+    int launches;
+};
+
 /* Opens device, data, model and run folder; resumes if asked. On success the caller owns *out. */
 OCT_API enum oct_status oct_trainer_open(const struct oct_options *options, oct_trainer **out);
 
@@ -243,18 +259,38 @@ OCT_API enum oct_status oct_trainer_evaluate(oct_trainer *trainer, struct oct_ev
 OCT_API enum oct_status oct_trainer_profile(
     oct_trainer *trainer, int steps, const struct oct_profile_row **rows, size_t *count);
 
+/* What a step would cost by the model of the card, on a trainer opened on a device "model:CARD";
+ * OCT_ARG on others. *rows is owned by the trainer until the next call. */
+OCT_API enum oct_status oct_trainer_predict(
+    oct_trainer *trainer, const struct oct_model_row **rows, size_t *count);
+
 /* Saves or loads a checkpoint (safetensors). Loading replaces the whole training state. */
 OCT_API enum oct_status oct_trainer_save(oct_trainer *trainer, const char *path);
 OCT_API enum oct_status oct_trainer_load(oct_trainer *trainer, const char *path);
 
-/* Copies into value[size] the setting `key` (a field of struct oct_options, as text) of the run
- * that wrote a checkpoint, e.g. "model", "precision", "scheme". OCT_ARG if the file does not say.
- */
-OCT_API enum oct_status oct_checkpoint_setting(
-    const char *path, const char *key, char *value, size_t size);
+/* Calls `setting` for every setting that a checkpoint tells of the run that wrote it: `key` is a
+ * field of struct oct_options, e.g. "model", "precision", "scheme"; `value` its text, valid during
+ * the call. A file of bare weights tells none. */
+OCT_API enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user);
 
 /* Asks a running trainer to stop after the present step. Async-signal-safe. */
 OCT_API void oct_trainer_stop(oct_trainer *trainer);
+
+/* How well a scheme, or an ablation of it, does one recorded layer's backward products. */
+struct oct_analysis_row {
+    const char *scheme, *layer; /* "dai8", "dai8, per tensor" */
+    int64_t step;
+    double snr_dw_worst, snr_dw; /* dB, against float64: the worst output channel, the whole dW */
+    double cosine_dw, cosine_dx; /* with the float64 products; NAN: no dX */
+    double tail_share;           /* channels labelled inverted T; NAN: no labels */
+    double clipped_share;        /* of the codes of dY for dW */
+};
+
+/* Measures every integer scheme on what a run with options.record_gradients left in
+ * options.output_dir; calls `row` for each. Deterministic. */
+OCT_API enum oct_status oct_analyse(const struct oct_options *options,
+    void (*row)(void *user, const struct oct_analysis_row *row), void *user);
 
 /* Calls `line` for every line of the report of `octet info`: CPU features, kernels, probed peaks,
  * libraries; with `scheme` the scheme's source, equations, and what is published or reconstructed.
@@ -265,6 +301,7 @@ OCT_API enum oct_status oct_info(
 /* Names the program accepts, in order, NULL at the end of the list. */
 OCT_API const char *oct_model_name(size_t index);
 OCT_API const char *oct_scheme_name(size_t index);
+OCT_API const char *oct_card_name(size_t index); /* after "model:" */
 
 /* Writes the learning curve of the log.jsonl files of `count` run folders as one SVG. */
 OCT_API enum oct_status oct_plot_curves(

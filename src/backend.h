@@ -15,6 +15,7 @@
 #define OCT_BACKEND_H
 
 #include "base/conv_shape.h"
+#include "base/numeric.h"
 #include "base/status.h"
 #include "base/tensor.h"
 
@@ -28,6 +29,7 @@ struct oct_step_state {
     float lr;
     uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
     uint32_t first_sample; /* global number of the batch's first sample inside the step */
+    float temperature;     /* t of the barrier on weights, where there is one */
 };
 
 /* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
@@ -36,7 +38,10 @@ struct oct_range {
     float *scale;   /* real value of one code, fl(clip / code_max) */
     float *inverse; /* fl(code_max / clip), 0 where clip is 0 */
     int count;
-    int code_max; /* 127, or 16256 for two planes */
+    int code_max;       /* 127, or 16256 for two planes */
+    enum oct_grid grid; /* which codes there are; other grids than UNIFORM round to nearest */
+    enum oct_pow2 pow2; /* scale = p / 128 (two planes p / 16384), inverse 1 / scale, where p is a
+                         * power of two beside clip (oct_pow2_of_clip) */
 };
 
 /* Operand of a product. Float operands have planes = 1 and scale = NULL. */
@@ -93,7 +98,7 @@ struct oct_conv_wgrad_args {
 };
 
 /* Quantises master weights and writes every layout the products read. Codes are nearest,
- * q = oct_quantise(w, inverse[k or 0], code_max), the same for both packs unless range_dgrad. */
+ * q = oct_quantise_on(grid, w, inverse[k or 0], code_max), the same for both packs. */
 struct oct_weight_pack_args {
     struct oct_conv_shape shape;
     const float *w;       /* KRSC */
@@ -106,7 +111,7 @@ struct oct_weight_pack_args {
 };
 
 /* Plain quantisation of x[rows, channels] f32/bf16 to s8 codes (one or two planes): q =
- * oct_quantise(x, inverse, code_max) or oct_quantise_stochastic with the random byte of element
+ * oct_quantise_on(grid, x, inverse, code_max) or oct_quantise_stochastic with the byte of element
  * step->first_sample * rows_per_sample * channels + i, i the index inside x. */
 struct oct_quantise_args {
     int64_t rows;
@@ -150,15 +155,17 @@ struct oct_count_above_args {
     void *workspace;
 };
 
-/* Distribution-adaptive clip values, element by element over [range.count]:
+/* Clip values, element by element over [range.count], from amax (+ plus, fl):
  *   rule AMAX : clip = amax
+ *   rule SHARE: clip = fl(a amax), or fl(share[0] amax) where share is given and share[0] > 0
+ *   rule FIXED: clip = a, whatever amax is
  *   rule EMA  : clip = amax at the first visit, else fl(fl(fl(1 - fl(k a)) clip) + fl(a amax))
  *   rule TAIL : label = above > lambda * population ? bell : tail (compared in double)
  *               bell: clip = amax; tail: EMA, restarted from amax unless the label was tail before
- * Then scale and inverse are set. An amax that is 0 or not finite leaves clip, label and visited as
- * they are and sets inverse = 0, so that this step's codes are 0 (a tensor with NaN or Inf has
- * raised its flag where it was read). */
-enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL };
+ * Then scale and inverse are set (oct_steps_of_clip). An amax that is 0 or not finite leaves clip,
+ * label and visited as they are and sets inverse = 0, so that this step's codes are 0 (a tensor
+ * with NaN or Inf has raised its flag where it was read). */
+enum oct_clip_rule { OCT_CLIP_AMAX, OCT_CLIP_EMA, OCT_CLIP_TAIL, OCT_CLIP_SHARE, OCT_CLIP_FIXED };
 enum oct_tail_label { OCT_LABEL_NONE, OCT_LABEL_BELL, OCT_LABEL_TAIL };
 
 struct oct_range_update_args {
@@ -167,11 +174,36 @@ struct oct_range_update_args {
     float k, a, lambda;
     const float *amax; /* f32[count], or f32[amax_count] reduced by max if count 1 */
     int amax_count;
+    const float *plus;    /* f32[1]: range of a summand, or NULL */
+    const float *share;   /* SHARE: f32[1] on the device in place of a, or NULL */
     const int64_t *above; /* TAIL: elements with |x| > sigma, int64[count] */
     double population;    /* TAIL: elements per entry */
     uint8_t *label;       /* TAIL: u8[count], state */
     uint8_t *visited;     /* EMA, TAIL: u8[count], state */
 };
+
+/* The clip value that keeps the direction of x[rows, channels] best. With S = largest of amax,
+ * clip_j = fl(factor[j] S), q_j the code of x at clip_j and g = oct_quantise(x, fl(16256 / S),
+ * 16256): d_j = oct_cosine_distance(sum g^2, sum g q_j, sum q_j^2), all sums integer. The smallest
+ * d_j, the first of equal ones, decides: share = factor[j], distance = f32(d_j), lr_factor =
+ * oct_deviation_factor(distance, alpha, beta). An S that is 0 or not finite, or no d_j below 1,
+ * leaves all three as they are. */
+enum { OCT_SEARCH_CANDIDATES = 16 };
+struct oct_cosine_search_args {
+    int64_t rows;
+    int channels;
+    const void *x;
+    enum oct_dtype dtype;
+    const float *amax; /* f32[amax_count] */
+    int amax_count;
+    int code_max;
+    int candidates;
+    float factor[OCT_SEARCH_CANDIDATES]; /* 0 < factor <= 1 */
+    float alpha, beta;
+    float *share, *distance, *lr_factor; /* f32[1] each; lr_factor may be NULL */
+    int64_t *sums;                       /* int64[OCT_SEARCH_SUMS], scratch */
+};
+enum { OCT_SEARCH_SUMS = 1 + 2 * OCT_SEARCH_CANDIDATES }; /* g^2; then g q_j; then q_j^2 */
 
 /* Finishes BN statistics in double and prepares the elementwise passes; the order of every
  * operation is that of base/bn.h (docs/numerics.md, BN).
@@ -182,7 +214,9 @@ struct oct_range_update_args {
  * a = f32(gamma invstd), b = f32(beta - mean gamma invstd), ix = f32(invstd),
  * jx = f32(-mean invstd).
  * Running statistics stay as they are if *flag is or becomes set: a non-finite mean or var sets it.
- * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too. */
+ * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too.
+ * With clip_lo and clip_hi the channel is clipped (oct_bn_clip_of), which needs no extremes, and
+ * z_amax = max(|lo|, |hi|) is a bound that holds before y is there. */
 struct oct_bn_finalize_args {
     int channels;
     int64_t count;
@@ -200,14 +234,35 @@ struct oct_bn_finalize_args {
     float *a, *b, *ix, *jx; /* f32[channels] each */
     float *xhat_max;        /* f32[channels]: exact max |ix y + jx|, or NULL */
     float *z_amax;          /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
+    float sigmas;           /* width of the clip, and its two ends, f32[channels] or NULL */
+    float *clip_lo, *clip_hi;
     uint32_t *flag;
 };
 
-/* x = quantise(relu?(affine(y, a, b) (+ residual))).  One op of every scheme's forward pass.
- * v = fl(fl(a y) + b); v = fl(v + r), r = the residual or fl(f32(code) residual_scale); *flag is
- * set if v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from z; then x =
- * nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and mask NULL
- * only amax is computed. y, residual and outputs do not overlap. */
+/* What bn_finalize is to a normalisation, for an activation whose coefficients are parameters:
+ * a[c] = scale[0], 1 without scale; b[c] = bias[c], bias[0] if bias_count is 1, 0 without bias;
+ * ix = 1 and jx = 0, so that "xhat" of the backward passes is y itself.
+ * z_amax[c] = max |relu?(a y + b)|, exact, from the extremes of acc; NULL: not wanted. */
+struct oct_affine_finalize_args {
+    int channels;
+    const float *scale; /* f32[1] or NULL */
+    const float *bias;  /* f32[bias_count] or NULL */
+    int bias_count;     /* 1 or channels */
+    int relu;
+    const struct oct_acc_stats *acc; /* for z_amax */
+    const float *x_scale, *w_scale;  /* m_k = fl(sx * sw[k or 0]) */
+    int w_scale_per_k;
+    enum oct_dtype y_dtype; /* rounding that y went through */
+    float *a, *b, *ix, *jx; /* f32[channels] each */
+    float *z_amax;          /* f32[channels] or NULL */
+};
+
+/* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
+ * u = fl(fl(a y) + b); with clip_lo and clip_hi (which need a and b) v = u > lo ? u : lo, then
+ * v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or fl(f32(code) residual_scale);
+ * *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from
+ * z; then x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and
+ * mask NULL only amax is computed. y, residual and outputs do not overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
@@ -220,18 +275,23 @@ struct oct_act_fwd_args {
     int relu;
     void *x; /* s8, bf16 or f32, or NULL */
     enum oct_dtype x_dtype;
-    struct oct_range x_range;   /* s8: count 1 */
-    void *trunk;                /* copy of the unquantised result, or NULL */
-    enum oct_dtype trunk_dtype; /* bf16 or f32 */
-    uint8_t *mask;              /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
-    float *amax;                /* f32[1] = max |result|, or NULL */
-    int64_t *saturated;         /* [1] += codes with |fl(z inverse)| > 127, or NULL */
+    struct oct_range x_range;       /* s8: count 1 */
+    void *trunk;                    /* copy of the unquantised result, or NULL */
+    enum oct_dtype trunk_dtype;     /* bf16 or f32 */
+    uint8_t *mask;                  /* bit (i & 7) of byte i >> 3 = (z > 0), or NULL */
+    const float *clip_lo, *clip_hi; /* f32[channels], or NULL */
+    uint8_t *inside;                /* bits: lo < u < hi, and with relu z > 0; or NULL */
+    int64_t *clipped;   /* [1] += elements with u > hi, or u < lo where lo is not 0; or NULL */
+    float y_limit;      /* declared range of y */
+    int64_t *y_above;   /* [1] += elements with |y| > y_limit, or NULL */
+    float *amax;        /* f32[1] = max |result|, or NULL */
+    int64_t *saturated; /* [1] += codes with |fl(z inverse)| > 127, or NULL */
     uint32_t *flag;
 };
 
-/* First backward pass of BN(+residual)+ReLU: dz = z > 0 ? da : 0.  z's sign comes from `mask`, or
- * is recomputed from y if mask is NULL; relu = 0: dz = da.  Canonical sums per channel of dz,
- * fl(dz xhat), fl(dz dz). The extremes ignore NaN; a zero among them is +0. */
+/* First backward pass of BN(+residual)+ReLU: dz = da where the bit of `mask` is set, else 0. With
+ * mask NULL, dz = z > 0 ? da : 0, z recomputed from y, or relu = 0: dz = da.  Canonical sums per
+ * channel of dz, fl(dz xhat), fl(dz dz). The extremes ignore NaN; a zero among them is +0. */
 struct oct_bn_bwd_reduce_args {
     int64_t rows;
     int channels;
@@ -265,6 +325,26 @@ struct oct_bn_bwd_finalize_args {
     float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
 };
 
+/* What bn_bwd_finalize is to a normalisation, behind affine_finalize: m1 = m2 = 0, so dy = a dz;
+ * dscale (+)= f32(sum over channels, in order, of sum dz y); dbias[c] (+)= f32(sum dz), with
+ * bias_count 1 f32(sum over channels, in order); bound[c] = fl(|a| max(|dz_min|, |dz_max|)), which
+ * is max |dy|; sigma[c] = root mean square of dy (about 0, where a channel's mean need not be),
+ * sigma_all = that of the whole tensor. */
+struct oct_affine_bwd_finalize_args {
+    int channels;
+    int64_t count;
+    const double *sum_dz, *sum_dz_y, *sum_dz2;
+    const float *dz_min, *dz_max; /* needed for bound only */
+    const float *a;
+    float *m1, *m2;
+    float *dscale; /* f32[1] or NULL */
+    float *dbias;  /* f32[bias_count] or NULL */
+    int bias_count;
+    enum oct_write mode;
+    float *bound;             /* f32[channels] or NULL */
+    float *sigma, *sigma_all; /* f32[channels], f32[1], or NULL */
+};
+
 /* Second backward pass: dy = a ((dz - m1) - xhat m2), written as any of: s8 codes per channel (dW
  * operand), s8 codes per tensor (dX operand), float. Optionally passes dz on to the residual
  * branch, and gathers what the clip rules of this or the next step need.
@@ -280,6 +360,7 @@ struct oct_bn_bwd_apply_args {
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
+    const uint8_t *residual_mask;     /* that of the residual branch's dz; NULL: the same dz */
     int8_t *q_channel, *q_channel_lo; /* with range_channel (count = channels or 1), or NULL */
     struct oct_range range_channel;
     int8_t *q_tensor, *q_tensor_lo; /* with range_tensor (count = 1), or NULL */
@@ -290,6 +371,7 @@ struct oct_bn_bwd_apply_args {
     const struct oct_step_state *step; /* stochastic only */
     void *dy;                          /* float output or NULL */
     enum oct_dtype dy_dtype;
+    enum oct_write dy_mode;
     void *d_residual; /* dz for the residual branch, or NULL */
     enum oct_dtype d_residual_dtype;
     enum oct_write d_residual_mode;
@@ -351,8 +433,18 @@ struct oct_loss_args {
     uint32_t *flag; /* raised by a loss that is not finite; or NULL */
 };
 
+/* Log-barrier that holds |w| below tau: gradient p = oct_barrier_gradient(w, tau, t, lam), t =
+ * step->temperature. sums[0] += sum of |p|, sums[1] += sum of |fl(dw + p)| (oct_fixed_magnitude).
+ */
+struct oct_barrier {
+    float lam, tau; /* lam 0: none */
+    int64_t *sums;  /* [2] */
+};
+
 /* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
- * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)). */
+ * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)).
+ * lr is fl(step->lr lr_factor[0]) where lr_factor is given and lr_factor[0] > 0. With a barrier
+ * p is taken at the old w and w = fl(w - fl(lr p)) follows, past the momentum. */
 struct oct_sgd_args {
     int64_t count;
     float *w, *momentum;
@@ -360,6 +452,8 @@ struct oct_sgd_args {
     const struct oct_step_state *step; /* lr, flag */
     float mu, weight_decay;
     int nesterov;
+    const float *lr_factor; /* f32[1] or NULL */
+    struct oct_barrier barrier;
     float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 
@@ -393,6 +487,26 @@ struct oct_channel_sum_args {
     void *workspace;
 };
 
+/* What a device that computes nothing but predicts another (src/predict) says of the ops enqueued
+ * since it was last asked: a model, never a measurement. */
+enum { OCT_ESTIMATE_NOMINAL, OCT_ESTIMATE_BEST, OCT_ESTIMATE_WORST, OCT_ESTIMATE_TIMES };
+enum oct_bound {
+    OCT_BOUND_MEMORY,
+    OCT_BOUND_PRODUCTS, /* the unit that multiplies */
+    OCT_BOUND_ISSUE,    /* warp instructions */
+    OCT_BOUND_LAUNCH,   /* the time between two kernels */
+    OCT_BOUNDS
+};
+
+struct oct_estimate {
+    double seconds[OCT_ESTIMATE_TIMES]; /* at the nominal, best and worst efficiency of products */
+    double bound[OCT_BOUNDS];           /* of the nominal seconds, by what bounds the op */
+    double listed_bytes;                /* each tensor of an op once */
+    double bytes;                       /* as memory moves them */
+    double macs;
+    int launches;
+};
+
 struct oct_backend;
 typedef struct oct_backend oct_backend;
 
@@ -416,6 +530,9 @@ struct oct_backend {
      * time of an undisturbed unit: above 1, timings taken now mean little. 0, or no function: the
      * unit has no slow periods. */
     double (*slowdown)(oct_backend *);
+
+    /* Only a device that predicts has it: what the ops since the last call would cost. */
+    void (*estimate)(oct_backend *, struct oct_estimate *out);
 
     void (*close)(oct_backend *); /* by oct_backend_close */
 
@@ -453,13 +570,17 @@ struct oct_backend {
     enum oct_status (*channel_sum)(oct_backend *, const struct oct_channel_sum_args *);
     enum oct_status (*count_above)(oct_backend *, const struct oct_count_above_args *);
     enum oct_status (*range_update)(oct_backend *, const struct oct_range_update_args *);
+    enum oct_status (*cosine_search)(oct_backend *, const struct oct_cosine_search_args *);
 
     /* normalise and activate */
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
+    enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
+    enum oct_status (*affine_bwd_finalize)(
+        oct_backend *, const struct oct_affine_bwd_finalize_args *);
     enum oct_status (*bn_bwd_apply)(oct_backend *, const struct oct_bn_bwd_apply_args *);
 
     /* pool, input, loss */
@@ -474,9 +595,11 @@ struct oct_backend {
 };
 
 struct oct_backend_options {
-    const char *device; /* "cpu", "cuda", "cuda:N", "sim" */
-    const char *isa;    /* cpu; NULL: best available; else "amx", "vnni", "c", ... */
-    int threads;        /* 0: all processors this process may use */
+    const char *device; /* "cpu", "cuda", "cuda:N", "sim", "model:CARD" */
+    /* cpu; NULL: best available; else "amx", "vnni", "c", ...; model: "tf32": f32 products on that
+     * unit */
+    const char *isa;
+    int threads; /* 0: all processors this process may use */
 };
 
 /* Opens a device by name. Fails with the reason if it is not there; never falls back to another. */

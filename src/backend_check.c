@@ -94,13 +94,23 @@ static enum oct_status check_rows(const char *op, int64_t rows, int channels, en
     return OCT_OK;
 }
 
+/* Codes on a grid of their own are rounded to nearest. */
+static enum oct_status check_grid(
+    const char *op, const struct oct_range *range, enum oct_rounding rounding)
+{
+    if (range->grid != OCT_GRID_UNIFORM && rounding == OCT_STOCHASTIC)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: stochastic rounding on a grid that is not uniform: round to nearest", op);
+    return OCT_OK;
+}
+
 enum oct_status oct_check_quantise(const struct oct_quantise_args *a)
 {
     OCT_TRY(check_rows("quantise", a->rows, a->channels, a->dtype));
     if (a->range.count != 1 && a->range.count != a->channels)
         return oct_fail(OCT_ARG, "quantise with %d ranges for %d channels: give 1 or one each",
             a->range.count, a->channels);
-    return OCT_OK;
+    return check_grid("quantise", &a->range, a->rounding);
 }
 
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *a)
@@ -118,6 +128,29 @@ enum oct_status oct_check_count_above(const struct oct_count_above_args *a)
     OCT_TRY(check_rows("count_above", a->rows, a->channels, a->dtype));
     if (!a->threshold != !a->count || !a->threshold_all != !a->total)
         return oct_fail(OCT_ARG, "count_above: a threshold and its count come together");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_range_update(const struct oct_range_update_args *a)
+{
+    int remembers = a->rule == OCT_CLIP_EMA || a->rule == OCT_CLIP_TAIL;
+    if (a->range.count < 1 || (!a->amax && a->rule != OCT_CLIP_FIXED))
+        return oct_fail(OCT_ARG, "range_update: %d entries, %s amax: give both", a->range.count,
+            a->amax ? "an" : "no");
+    if ((remembers && !a->visited) || (a->rule == OCT_CLIP_TAIL && (!a->label || !a->above)))
+        return oct_fail(OCT_ARG,
+            "range_update: the rule keeps state: EMA needs visited, TAIL also label and above");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_cosine_search(const struct oct_cosine_search_args *a)
+{
+    OCT_TRY(check_rows("cosine_search", a->rows, a->channels, a->dtype));
+    if (a->candidates < 1 || a->candidates > OCT_SEARCH_CANDIDATES)
+        return oct_fail(OCT_ARG, "cosine_search of %d candidates: give 1 to %d", a->candidates,
+            OCT_SEARCH_CANDIDATES);
+    if (!a->amax || a->amax_count < 1 || !a->share || !a->distance || !a->sums)
+        return oct_fail(OCT_ARG, "cosine_search needs amax, share, distance and sums");
     return OCT_OK;
 }
 
@@ -178,8 +211,24 @@ enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *g)
             "bn_finalize: training needs a pixel count of at least 1 (found %lld), a flag, and "
             "statistics (acc, or sum and sumsq)",
             (long long)g->count);
-    if ((g->xhat_max || g->z_amax) && !g->acc && !(g->y_min && g->y_max))
+    if ((g->xhat_max || (g->z_amax && !g->clip_lo)) && !g->acc && !(g->y_min && g->y_max))
         return oct_fail(OCT_ARG, "bn_finalize: xhat_max and z_amax need acc, or y_min and y_max");
+    if (!g->clip_lo != !g->clip_hi || (g->clip_lo && !(g->sigmas > 0.0f)))
+        return oct_fail(OCT_ARG,
+            "bn_finalize: a clip has two ends and a width above 0 (found %g): give clip_lo, "
+            "clip_hi and sigmas",
+            (double)g->sigmas);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args *g)
+{
+    OCT_TRY(check_pixels("affine_finalize", 0, g->channels));
+    if (g->bias && g->bias_count != 1 && g->bias_count != g->channels)
+        return oct_fail(OCT_ARG, "affine_finalize: %d biases for %d channels; give 1 or one each",
+            g->bias_count, g->channels);
+    if (g->z_amax && !(g->acc && g->x_scale && g->w_scale))
+        return oct_fail(OCT_ARG, "affine_finalize: z_amax needs acc, x_scale and w_scale");
     return OCT_OK;
 }
 
@@ -193,6 +242,11 @@ enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
             OCT_SHAPE, "%s: %lld pixels of %d channels", op, (long long)g->rows, g->channels);
     if (!g->a != !g->b)
         return oct_fail(OCT_ARG, "%s: one of a and b is missing; give both or neither", op);
+    if (!g->clip_lo != !g->clip_hi || (g->clip_lo && !g->a))
+        return oct_fail(
+            OCT_ARG, "%s: a clip needs clip_lo, clip_hi, a and b; one of them is missing", op);
+    if ((g->inside || g->clipped) && !g->clip_lo)
+        return oct_fail(OCT_ARG, "%s: inside and clipped without clip_lo and clip_hi", op);
     OCT_TRY(check_float(op, "y", g->y_dtype));
     if (g->residual)
         OCT_TRY(check_any(op, "the residual", g->residual_dtype));
@@ -224,6 +278,21 @@ enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args 
     return OCT_OK;
 }
 
+enum oct_status oct_check_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *g)
+{
+    OCT_TRY(check_pixels("affine_bwd_finalize", g->count, g->channels));
+    if (g->count < 1)
+        return oct_fail(
+            OCT_ARG, "affine_bwd_finalize: no pixels to average over; count must be >= 1");
+    if (g->dbias && g->bias_count != 1 && g->bias_count != g->channels)
+        return oct_fail(OCT_ARG,
+            "affine_bwd_finalize: %d biases for %d channels; give 1 or one each", g->bias_count,
+            g->channels);
+    if (g->bound && !(g->dz_min && g->dz_max))
+        return oct_fail(OCT_ARG, "affine_bwd_finalize: bound needs dz_min and dz_max");
+    return OCT_OK;
+}
+
 enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g)
 {
     const char *op = "bn_bwd_apply";
@@ -238,6 +307,10 @@ enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g)
         return oct_fail(OCT_ARG,
             "%s: stochastic rounding needs step and rows_per_sample (found %lld)", op,
             (long long)g->rows_per_sample);
+    if (g->q_channel)
+        OCT_TRY(check_grid(op, &g->range_channel, g->rounding));
+    if (g->q_tensor)
+        OCT_TRY(check_grid(op, &g->range_tensor, g->rounding));
     if (g->dy)
         OCT_TRY(check_float(op, "dy", g->dy_dtype));
     if (g->d_residual)

@@ -27,11 +27,15 @@ enum oct_status oct_check_quantise(const struct oct_quantise_args *args);
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *args);
 enum oct_status oct_check_channel_sum(const struct oct_channel_sum_args *args);
 enum oct_status oct_check_count_above(const struct oct_count_above_args *args);
+enum oct_status oct_check_range_update(const struct oct_range_update_args *args);
+enum oct_status oct_check_cosine_search(const struct oct_cosine_search_args *args);
 
 enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *args);
 enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *args);
 enum oct_status oct_check_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *args);
 enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *args);
+enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args *args);
+enum oct_status oct_check_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *args);
 enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *args);
 
 enum oct_status oct_check_pool(const struct oct_pool_args *args);

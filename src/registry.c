@@ -1,6 +1,8 @@
-/* Opens devices by name: the CPU is part of the library, others are plug-ins. */
+/* Opens devices by name: the CPU and the predictions of cards are part of the library, others are
+ * plug-ins. */
 #include "cpu/cpu.h"
 #include "plugin.h"
+#include "predict/predict.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -108,8 +110,12 @@ enum oct_status oct_backend_open(const struct oct_backend_options *options, oct_
         return oct_cpu_open(options->isa, options->threads, out);
     if (kind)
         return open_plugin(kind, options, out);
+    if (strncmp(device, "model:", 6) == 0)
+        return oct_predict_open(device + 6, options->isa, out);
     return oct_fail(OCT_DEVICE,
-        "unknown device \"%s\": there are \"cpu\", \"cuda\", \"cuda:N\" and \"sim\"", device);
+        "unknown device \"%s\": there are \"cpu\", \"cuda\", \"cuda:N\", \"sim\" and "
+        "\"model:CARD\"",
+        device);
 }
 
 void oct_backend_close(oct_backend *backend)

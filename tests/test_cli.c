@@ -283,6 +283,7 @@ Test(cli, every_command_has_help_with_defaults)
     expect_in(out_text, "--max-drop N");
     cr_expect_eq(octet("bench --help"), OCT_EXIT_OK);
     expect_in(out_text, "--append NAME");
+    expect_in(out_text, "model:CARD");
     cr_expect_eq(octet("info --help"), OCT_EXIT_OK);
     cr_expect_eq(fake.open_count, 0);
 }
@@ -603,6 +604,38 @@ Test(cli, bench_layers)
     expect_in(out_text, "| bn1   | bn   | forward | 1.0000 |      25.0 | 0.0000 |    0.0 |    0 |");
 }
 
+Test(cli, bench_predicts_on_a_model_of_a_card)
+{
+    cr_assert_eq(octet("bench --device model:a100 --model resnet50 -b 256 -o csv"), OCT_EXIT_OK,
+        "%s", err_text);
+    expect_in(out_text, "network,device,precision,scheme,batch,model_ms,model_ms_best,");
+    /* Rivals take 16 ms (fp32) and 8 ms, int8 4 ms; its band: 12 to 24 and 6 to 12 over 3 to 6. */
+    expect_in(
+        out_text, "resnet50,model:a100,fp32,,256,16.00,12.00,24.00,16000,1.00,,0.50,0.25..1.00");
+    expect_in(
+        out_text, "resnet50,model:a100,tf32,,256,8.00,6.00,12.00,32000,2.00,1.00..4.00,1.00,");
+    expect_in(out_text, "resnet50,model:a100,fp16,,256,8.00,");
+    expect_in(out_text,
+        "resnet50,model:a100,int8,dai8,256,4.00,3.00,6.00,64000,4.00,2.00..8.00,2.00,"
+        "1.00..4.00,2.00,1.00..4.00,5.00,products 75 %,3,");
+    cr_expect_str_eq(fake.opened[1].isa, "tf32");
+    cr_expect_eq(fake.opened[3].synthetic_images, 256);
+    cr_expect_str_eq(fake.steps, "", "a step was measured");
+    cr_expect_eq(fake.close_count, 4);
+    fake = (struct fake_octet){0};
+    cr_assert_eq(
+        octet("bench --device model:a100 --model resnet50 -b 256 --precision int8"), OCT_EXIT_OK);
+    expect_in(out_text, "model:a100: a model, nothing here was measured.");
+    cr_assert_eq(
+        octet("bench --device model:a100 --model resnet50 -b 256 --precision int8 --layers"),
+        OCT_EXIT_OK);
+    expect_in(out_text, "| model ms | model ms, best | model ms, worst |");
+    expect_in(out_text, "| conv1 | conv | fprop   |");
+    fake = (struct fake_octet){0};
+    refused("bench --device model:a100 --append F",
+        "octet bench: --append records measurements; model:a100 has none");
+}
+
 Test(cli, bench_appends_json_lines)
 {
     char line[256], text[4096];
@@ -659,4 +692,28 @@ Test(cli, distances)
     cr_expect_eq(oct_text_distance("kitten", "sitting"), 3);
     cr_expect_eq(oct_text_distance("ab", "ba"), 1);
     cr_expect_eq(oct_text_distance("same", "same"), 0);
+}
+
+Test(cli, analyse_makes_one_table_and_a_file)
+{
+    char line[400], path[300], text[1024], dir[] = "/tmp/octet-test-XXXXXX";
+
+    cr_assert(mkdtemp(dir));
+    snprintf(line, sizeof line, "analyse %s --format csv", dir);
+    cr_expect_eq(octet(line), OCT_EXIT_OK);
+    expect_in(out_text, "dai8,2,25.00,20.00,40.00,1.000e-03,1.000e-02,0.500,1.00e-03");
+    expect_in(out_text, "\"dai8, per tensor\",2,15.50,10.00,35.00,1.000e-02,2.000e-02,,0.00e+00");
+    expect_in(err_text, "dai8: a scale per channel raises the worst channel's SNR of dW over one "
+                        "per tensor in 50.0 % of 2 tensors");
+    snprintf(path, sizeof path, "%s/analysis.csv", dir);
+    FILE *file = fopen(path, "r");
+    cr_assert(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    expect_in(text, "scheme,layer,step,snr_dw_worst,");
+    expect_in(text, "\"dai8, per tensor\",conv2,1,21,35,0.99,0.98,nan,0\n");
+    unlink(path);
+    rmdir(dir);
+    refused("analyse", "octet analyse: no run folder; name one that octet train "
+                       "--record-gradients wrote");
 }

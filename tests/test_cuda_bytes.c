@@ -76,9 +76,15 @@ static struct gpusim_counts count_pass(pass *run, int64_t rows, int variant)
     return counts;
 }
 
+struct planned {
+    double read, written; /* bytes per element that the threads ask for */
+    double touched;       /* of them different ones, read and written */
+};
+
 /* Bytes per element, exactly; sectors within 5 % of what the bytes need. */
-static void expect_bytes(const char *what, pass *run, int variant, double read, double written)
+static void expect_bytes(const char *what, pass *run, int variant, struct planned plan)
 {
+    const double read = plan.read, written = plan.written;
     const double elements = (double)ROWS * CHANNELS;
     struct gpusim_counts one = count_pass(run, ROWS, variant);
     struct gpusim_counts two = count_pass(run, 2 * ROWS, variant);
@@ -91,6 +97,11 @@ static void expect_bytes(const char *what, pass *run, int variant, double read, 
     cr_expect_eq(got_read, read, "%s: %g bytes read per element, planned %g", what, got_read, read);
     cr_expect_eq(got_written, written, "%s: %g bytes written per element, planned %g", what,
         got_written, written);
+    double touched = (double)(two.footprint_read - one.footprint_read + two.footprint_written -
+                              one.footprint_written) /
+                     elements;
+    cr_expect_eq(touched, plan.touched, "%s: %g different bytes per element, planned %g", what,
+        touched, plan.touched);
     cr_expect_leq(sectors, 1.05 * ideal, "%s: %g sectors, %g would do", what, sectors, ideal);
 }
 
@@ -186,15 +197,17 @@ static enum oct_status apply(int64_t rows, int variant)
 Test(cuda_bytes, passes_move_the_planned_bytes)
 {
     /* y; codes */
-    expect_bytes("act_fwd", act, PLAIN, 2.0, 1.0);
+    expect_bytes("act_fwd", act, PLAIN, (struct planned){2.0, 1.0, 3.0});
     /* y, codes of the residual; codes, a bit of the mask */
-    expect_bytes("act_fwd, residual", act, RESIDUAL, 3.0, 1.125);
+    expect_bytes("act_fwd, residual", act, RESIDUAL, (struct planned){3.0, 1.125, 4.125});
     /* da, y, and per chunk of 256 pixels four parameters, then five words there and back */
-    expect_bytes("bn_bwd_reduce", reduce, PLAIN, 4.0 + 36.0 / 256.0, 20.0 / 256.0);
+    expect_bytes("bn_bwd_reduce", reduce, PLAIN,
+        (struct planned){4.0 + 36.0 / 256.0, 20.0 / 256.0, 4.0 + 40.0 / 256.0});
     /* two parameters, and for each pair of channels a byte of the mask, from the cache but once */
-    expect_bytes("bn_bwd_reduce, mask", reduce, RESIDUAL, 4.5 + 28.0 / 256.0, 20.0 / 256.0);
+    expect_bytes("bn_bwd_reduce, mask", reduce, RESIDUAL,
+        (struct planned){4.5 + 28.0 / 256.0, 20.0 / 256.0, 4.125 + 40.0 / 256.0});
     /* da, y; two copies of codes */
-    expect_bytes("bn_bwd_apply", apply, PLAIN, 4.0, 2.0);
+    expect_bytes("bn_bwd_apply", apply, PLAIN, (struct planned){4.0, 2.0, 6.0});
     /* a byte of the mask for four channels; dz in bf16 */
-    expect_bytes("bn_bwd_apply, residual", apply, RESIDUAL, 4.25, 4.0);
+    expect_bytes("bn_bwd_apply, residual", apply, RESIDUAL, (struct planned){4.25, 4.0, 8.125});
 }

@@ -4,6 +4,7 @@
 
 #include "gpusim_rt.h"
 #include "kernels/faults.h"
+#include "kernels/registers.h"
 #include "ptx_bench.h"
 
 #include <cuda_runtime_api.h>
@@ -22,6 +23,12 @@ static const struct {
     {FAULT_BLOCK_WRITE_RACE, "race in global memory"},
     {FAULT_BLOCK_READ_RACE, "race in global memory"},
     {FAULT_BLOCK_ATOMIC_RACE, "race in global memory"},
+    {FAULT_LAST_BLOCK_FENCE, "read after an unordered write"},
+    {FAULT_LAST_BLOCK_ORDER, "read after an unordered write"},
+    {FAULT_LAST_THREAD, "read after an unordered write"},
+    {FAULT_LAST_BLOCK_BARRIER, "read after an unordered write"},
+    {FAULT_LAST_BLOCK_COUNTER, "read after an unordered write"},
+    {FAULT_LAST_BLOCK_EARLY, "read after an unordered write"},
     {FAULT_BLOCK_CLEAR_RACE, "race in global memory"}, {FAULT_SKIPPED_BARRIER, "warp 3 has ended"},
     {FAULT_EARLY_EXIT, "lanes 00000020 of the warp have ended"},
     {FAULT_DIVERGENT_BARRIER, "barrier: lanes"}, {FAULT_DIVERGENT_SHUFFLE, "shfl.sync"},
@@ -128,6 +135,47 @@ Test(gpusim_checks, shared_memory_limits_of_each_architecture)
         gpusim_reset();
         cudaGetLastError();
     }
+}
+
+/* A block's warps take their registers by fours: 65,536 / (96 * 32) = 21 warps are 20 that fit. */
+Test(gpusim_checks, registers_limit_a_block)
+{
+    struct gpusim_options options = gpusim_options();
+    struct cudaFuncAttributes attributes;
+    float *p = NULL;
+    cr_assert_eq(cudaMalloc((void **)&p, 1024 * sizeof *p), cudaSuccess);
+    cr_assert_eq(cudaMemset(p, 0, 1024 * sizeof *p), cudaSuccess);
+    options.sm = 80;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_eq(attributes.numRegs, REGISTERS);
+    cr_expect_eq(registers_launch(p, 640), cudaSuccess, "%s", gpusim_last_report());
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess);
+    cr_expect_eq(registers_launch(p, 641), cudaErrorLaunchOutOfResources);
+    cr_expect_not_null(strstr(gpusim_last_report(), "641 threads of 96 registers take 73728"), "%s",
+        gpusim_last_report());
+    cr_expect_eq(cudaDeviceSynchronize(), cudaSuccess, "a refused launch harms nobody");
+    gpusim_reset();
+    /* Without machine code for the device nobody knows. */
+    options.sm = 75;
+    gpusim_set_options(&options);
+    cr_expect_eq(registers_launch(p, 1024), cudaSuccess, "%s", gpusim_last_report());
+    cudaFree(p);
+}
+
+/* A device runs machine code of its own major version that is not newer than itself. */
+Test(gpusim_checks, machine_code_of_an_older_device)
+{
+    struct gpusim_options options = gpusim_options();
+    struct cudaFuncAttributes attributes;
+    options.sm = 86;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_eq(attributes.numRegs, REGISTERS);
+    options.sm = 90;
+    gpusim_set_options(&options);
+    cr_assert_eq(registers_attributes(&attributes), cudaSuccess);
+    cr_expect_neq(attributes.numRegs, REGISTERS);
 }
 
 Test(gpusim_checks, a_report_says_where)

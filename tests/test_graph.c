@@ -1,5 +1,5 @@
 /* The network as a whole: gradients of the loss agree with finite differences, through residual
- * additions, shortcuts, pooling and normalisation. */
+ * additions, shortcuts, pooling, normalisation, biases and scales. */
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -54,6 +54,17 @@ static void check_param(struct oct_trainer *t, const struct oct_param *param)
     free(old);
 }
 
+/* Parameters that begin at 0 hide the gradients of those before them. What takes their place is
+ * small, so that the loss of a network without normalisation stays near 2 too. */
+static void fill_zeros(struct oct_graph *g)
+{
+    for (int i = 0; i < g->param_count; i++) {
+        float *w = g->params[i].value->data;
+        for (int64_t j = 0; j < g->params[i].count; j++)
+            w[j] = w[j] != 0.0f ? w[j] : 0.03f * sinf((float)(j + i + 1));
+    }
+}
+
 static void check_model(const char *model, int size)
 {
     struct oct_options o;
@@ -71,11 +82,13 @@ static void check_model(const char *model, int size)
     o.lr = 0.02;
     o.threads = 2;
     cr_assert_eq(oct_trainer_open(&o, &t), OCT_OK, "%s", oct_last_error());
+    fill_zeros(t->graph);
+    cr_assert_eq(oct_graph_prepare(t->graph), OCT_OK);
     for (int i = 0; i < 2; i++) /* away from the initial point, where BN gradients are special */
         cr_assert_eq(oct_trainer_step(t, &r), OCT_OK);
     struct oct_graph *g = t->graph;
     cr_assert_eq(oct_loader_next(t->train_loader, &batch), OCT_OK);
-    memcpy(g->images->data, batch.images, (size_t)16 * size * size * 3);
+    memcpy(g->images->data, batch.images, (size_t)16 * size * size * t->train->c);
     memcpy(g->labels->data, batch.labels, 16 * sizeof(int32_t));
     g->training = true;
     g->grad_mode = OCT_OVERWRITE;
@@ -94,4 +107,19 @@ Test(graph, gradients_of_a_cifar_resnet_agree_with_finite_differences)
 Test(graph, gradients_of_an_imagenet_resnet_agree_with_finite_differences)
 {
     check_model("resnet18", 33);
+}
+
+Test(graph, gradients_of_lenet5_agree_with_finite_differences)
+{
+    check_model("lenet5", 28);
+}
+
+Test(graph, gradients_of_a_preactivation_resnet_agree_with_finite_differences)
+{
+    check_model("preact_resnet8", 16);
+}
+
+Test(graph, gradients_of_a_fixup_resnet_agree_with_finite_differences)
+{
+    check_model("fixup_resnet8", 16);
 }

@@ -62,6 +62,9 @@ static bool act_agrees(struct oct_act_fwd_args *g, struct outputs *outs)
         g->mask = output_ptr(outs, "mask");
         g->amax = output_ptr(outs, "amax");
         g->saturated = output_ptr(outs, "saturated");
+        g->inside = output_ptr(outs, "inside");
+        g->clipped = output_ptr(outs, "clipped");
+        g->y_above = output_ptr(outs, "y_above");
         g->flag = output_ptr(outs, "flag");
         if (run < 0) {
             oracle_act_fwd(g);
@@ -78,6 +81,8 @@ static bool act_agrees(struct oct_act_fwd_args *g, struct outputs *outs)
 enum { NO_TENSOR = -1 };
 struct act_variant {
     int y, residual, x, affine, relu, extras;
+    int clip; /* channels are clipped; 2: and y is counted */
+    enum oct_grid grid;
 };
 
 static bool act_case(const struct norm_case *c, struct act_variant v, const uint32_t *poison)
@@ -94,12 +99,19 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
         .residual_dtype = v.residual < 0 ? OCT_S8 : (enum oct_dtype)v.residual,
         .residual_scale = &scale,
         .trunk_dtype = v.relu ? OCT_BF16 : OCT_F32,
-        .x_range = {.inverse = &inverse, .count = 1, .code_max = 127}};
+        .x_range = {.inverse = &inverse, .count = 1, .code_max = 127, .grid = v.grid},
+        .y_limit = 1.25f};
     void *y = filled(g.y_dtype, n, c->fill, c->seed);
     void *residual = filled(g.residual_dtype, n, c->fill, c->seed + 100);
     float *a = filled(OCT_F32, c->channels, FILL_RANDOM, c->seed + 200);
     float *b = filled(OCT_F32, c->channels, c->fill, c->seed + 300);
+    float *lo = filled(OCT_F32, c->channels, FILL_RANDOM, c->seed + 400);
+    float *hi = filled(OCT_F32, c->channels, FILL_RANDOM, c->seed + 500);
 
+    for (int k = 0; k < c->channels; k++) { /* a third begin at 0, some are empty */
+        lo[k] = k % 3 ? lo[k] - 0.5f : 0.0f;
+        hi[k] = k % 11 == 10 ? lo[k] : lo[k] + fabsf(hi[k]) + 0.5f;
+    }
     if (poison && v.y == OCT_F32)
         memcpy((float *)y + n / 2, poison, sizeof *poison);
     else if (poison)
@@ -113,6 +125,11 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
     output_add(&outs, "mask", OCT_U8, v.extras ? (n + 7) / 8 : 0, true);
     output_add(&outs, "amax", OCT_F32, v.extras || v.x < 0 ? 1 : 0, true);
     output_add(&outs, "saturated", OCT_S64, v.extras ? 1 : 0, false);
+    g.clip_lo = v.clip ? lo : NULL;
+    g.clip_hi = v.clip ? hi : NULL;
+    output_add(&outs, "inside", OCT_U8, v.clip ? (n + 7) / 8 : 0, true);
+    output_add(&outs, "clipped", OCT_S64, v.clip ? 1 : 0, false);
+    output_add(&outs, "y_above", OCT_S64, v.clip == 2 ? 1 : 0, false);
     output_add(&outs, "flag", OCT_S32, 1, false);
     bool same = act_agrees(&g, &outs);
     if (same && poison && *(uint32_t *)output_ptr(&outs, "flag") == 0) {
@@ -121,14 +138,16 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
     }
     if (!same)
         printf("rows %lld, channels %d, fill %d, seed %llu; y %d, residual %d, x %d, affine %d, "
-               "relu %d, extras %d\n",
+               "relu %d, extras %d, clip %d, grid %d\n",
             (long long)c->rows, c->channels, c->fill, (unsigned long long)c->seed, v.y, v.residual,
-            v.x, v.affine, v.relu, v.extras);
+            v.x, v.affine, v.relu, v.extras, v.clip, (int)v.grid);
     outputs_free(&outs);
     guard_free(y);
     guard_free(residual);
     guard_free(a);
     guard_free(b);
+    guard_free(lo);
+    guard_free(hi);
     return same;
 }
 
@@ -140,17 +159,24 @@ ParameterizedTestParameters(norm, act_equals_the_oracle)
 ParameterizedTest(struct norm_case *c, norm, act_equals_the_oracle, .timeout = 120)
 {
     static const struct act_variant variants[] = {
-        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 0},
-        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 0, 1},
-        {OCT_BF16, OCT_S8, OCT_S8, 1, 1, 1},
-        {OCT_BF16, OCT_BF16, OCT_S8, 1, 1, 1},
-        {OCT_BF16, OCT_BF16, OCT_BF16, 0, 1, 0},
-        {OCT_BF16, OCT_F32, NO_TENSOR, 1, 1, 0},
-        {OCT_F32, NO_TENSOR, OCT_S8, 1, 1, 1},
-        {OCT_F32, OCT_F32, OCT_F32, 1, 0, 0},
-        {OCT_F32, OCT_S8, OCT_BF16, 0, 1, 1},
-        {OCT_F32, NO_TENSOR, NO_TENSOR, 0, 0, 0},
-        {OCT_F32, NO_TENSOR, OCT_S8, 0, 0, 1},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 0, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 0, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_S8, OCT_S8, 1, 1, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_BF16, OCT_S8, 1, 1, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_BF16, OCT_BF16, 0, 1, 0, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_F32, NO_TENSOR, 1, 1, 0, 0, OCT_GRID_UNIFORM},
+        {OCT_F32, NO_TENSOR, OCT_S8, 1, 1, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_F32, OCT_F32, OCT_F32, 1, 0, 0, 0, OCT_GRID_UNIFORM},
+        {OCT_F32, OCT_S8, OCT_BF16, 0, 1, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_F32, NO_TENSOR, NO_TENSOR, 0, 0, 0, 0, OCT_GRID_UNIFORM},
+        {OCT_F32, NO_TENSOR, OCT_S8, 0, 0, 1, 0, OCT_GRID_UNIFORM},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 0, 1, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_S8, OCT_S8, 1, 1, 1, 2, OCT_GRID_UNIFORM},
+        {OCT_BF16, OCT_BF16, OCT_S8, 1, 0, 1, 1, OCT_GRID_MU8},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 0, 1, 2, OCT_GRID_UNIFORM},
+        {OCT_F32, OCT_F32, OCT_F32, 1, 1, 1, 1, OCT_GRID_UNIFORM},
+        {OCT_F32, NO_TENSOR, OCT_S8, 1, 1, 0, 2, OCT_GRID_MU8},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 1, 0, OCT_GRID_MU8},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(act_case(c, variants[v], NULL), "variant %zu", v);
@@ -189,10 +215,14 @@ Test(norm, act_flags_what_is_not_finite)
         for (size_t i = 0; i < 3; i++) {
             const struct norm_case c = {i == 0 ? 3 : 257, i == 2 ? 64 : 17, FILL_RANDOM, 40 + i};
             for (int relu = 0; relu < 2; relu++) {
-                cr_expect(act_case(
-                    &c, (struct act_variant){OCT_BF16, OCT_S8, OCT_S8, 1, relu, 1}, &poisons[p]));
                 cr_expect(act_case(&c,
-                    (struct act_variant){OCT_F32, NO_TENSOR, OCT_BF16, 0, relu, 1}, &poisons[p]));
+                    (struct act_variant){
+                        OCT_BF16, OCT_S8, OCT_S8, 1, relu, 1, (int)p % 3, OCT_GRID_UNIFORM},
+                    &poisons[p]));
+                cr_expect(act_case(&c,
+                    (struct act_variant){
+                        OCT_F32, NO_TENSOR, OCT_BF16, 0, relu, 1, 0, OCT_GRID_UNIFORM},
+                    &poisons[p]));
             }
         }
 }
@@ -244,6 +274,8 @@ static void bind_finalize(struct oct_bn_finalize_args *g, const struct outputs *
     g->jx = output_ptr(outs, "jx");
     g->xhat_max = output_ptr(outs, "xhat_max");
     g->z_amax = output_ptr(outs, "z_amax");
+    g->clip_lo = g->sigmas > 0.0f ? output_ptr(outs, "clip_lo") : NULL;
+    g->clip_hi = g->sigmas > 0.0f ? output_ptr(outs, "clip_hi") : NULL;
     g->running_mean = output_ptr(outs, "running_mean");
     g->running_var = output_ptr(outs, "running_var");
     g->flag = output_ptr(outs, "flag");
@@ -251,8 +283,8 @@ static void bind_finalize(struct oct_bn_finalize_args *g, const struct outputs *
 
 static bool finalize_agrees(struct oct_bn_finalize_args *g, uint64_t seed, uint32_t flag_before)
 {
-    static const char *const names[] = {
-        "a", "b", "ix", "jx", "xhat_max", "z_amax", "running_mean", "running_var"};
+    static const char *const names[] = {"a", "b", "ix", "jx", "xhat_max", "z_amax", "clip_lo",
+        "clip_hi", "running_mean", "running_var"};
     struct outputs outs = {0};
     struct oct_cpu cpu;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -309,6 +341,8 @@ Test(norm, finalize_equals_the_oracle)
         make_statistics(&in, channels, count, acc.shift, (uint64_t)i * 1000);
         cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 0));
         cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 1));
+        g.sigmas = i & 1 ? 2.576f : 0.25f;
+        cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 0));
     }
 }
 
@@ -374,6 +408,15 @@ Test(norm, refuses_what_it_cannot_do)
     g = good;
     g.y_dtype = OCT_S8;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_UNSUPPORTED);
+    g = good;
+    g.clip_lo = g.clip_hi = ones;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "clip without a and b");
+    g.a = g.b = ones;
+    g.clip_hi = NULL;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "half a clip");
+    g = good;
+    g.inside = (uint8_t *)x;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "inside of no clip");
     g = good;
     g.flag = NULL;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG);

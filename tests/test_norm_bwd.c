@@ -42,6 +42,7 @@ struct layer {
     enum oct_dtype da_dtype, y_dtype;
     void *da, *y;
     uint8_t *mask; /* NULL: recompute */
+    uint8_t *other_mask;
     float *a, *b, *ix, *jx, *m1, *m2, *sigma, *inverse;
 };
 
@@ -62,7 +63,7 @@ static void *values(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t see
     return x;
 }
 
-enum { OPEN, GATE_Z, GATE_MASK };
+enum { OPEN, GATE_Z, GATE_MASK, MASK_ALONE }; /* the last: a mask without a ReLU */
 
 static struct layer layer_open(const struct bwd_case *c, int da, int y, int gate)
 {
@@ -89,7 +90,12 @@ static struct layer layer_open(const struct bwd_case *c, int da, int y, int gate
         l.sigma[i] = fabsf(l.sigma[i]);
         l.inverse[i] = i % 11 == 5 ? 0.0f : fabsf(l.inverse[i]) * 100.0f;
     }
-    if (gate == GATE_MASK) {
+    l.other_mask = guard_alloc((size_t)((l.n + 7) / 8));
+    for (int64_t i = 0; i < (l.n + 7) / 8; i++)
+        l.other_mask[i] = (uint8_t)oct_mix32((uint32_t)(i + 77));
+    if (gate == MASK_ALONE)
+        l.relu = 0;
+    if (gate >= GATE_MASK) {
         l.mask = guard_alloc((size_t)((l.n + 7) / 8));
         for (int64_t i = 0; i < (l.n + 7) / 8; i++)
             l.mask[i] = (uint8_t)oct_mix32((uint32_t)(i + (int64_t)c->seed));
@@ -99,8 +105,8 @@ static struct layer layer_open(const struct bwd_case *c, int da, int y, int gate
 
 static void layer_close(struct layer *l)
 {
-    void *all[] = {
-        l->da, l->y, l->mask, l->a, l->b, l->ix, l->jx, l->m1, l->m2, l->sigma, l->inverse};
+    void *all[] = {l->da, l->y, l->mask, l->other_mask, l->a, l->b, l->ix, l->jx, l->m1, l->m2,
+        l->sigma, l->inverse};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         guard_free(all[i]);
 }
@@ -172,7 +178,7 @@ ParameterizedTestParameters(norm_bwd, reduce_equals_the_oracle)
 
 ParameterizedTest(struct bwd_case *c, norm_bwd, reduce_equals_the_oracle, .timeout = 120)
 {
-    for (int gate = OPEN; gate <= GATE_MASK; gate++) {
+    for (int gate = OPEN; gate <= MASK_ALONE; gate++) {
         cr_expect(reduce_case(c, OCT_BF16, OCT_BF16, gate));
         cr_expect(reduce_case(c, OCT_F32, OCT_F32, gate));
         cr_expect(reduce_case(c, OCT_F32, OCT_BF16, gate));
@@ -184,6 +190,8 @@ struct apply_variant {
     int da, y, gate;
     int q_channel, q_tensor; /* planes, 0: not wanted */
     int stochastic, dy, d_residual, accumulate, statistics;
+    enum oct_grid grid;
+    int residual_mask;
 };
 
 static struct oct_bn_bwd_apply_args apply_args(
@@ -203,20 +211,24 @@ static struct oct_bn_bwd_apply_args apply_args(
         .m2 = l->m2,
         .relu = l->relu,
         .mask = l->mask,
+        .residual_mask = v->residual_mask ? l->other_mask : NULL,
         .q_channel = output_ptr(outs, "q_channel"),
         .q_channel_lo = output_ptr(outs, "channel_lo"),
         .range_channel = {.inverse = l->inverse,
             .count = v->d_residual == 2 ? 1 : l->channels,
-            .code_max = v->q_channel == 2 ? 16256 : 127},
+            .code_max = v->q_channel == 2 ? 16256 : 127,
+            .grid = v->grid},
         .q_tensor = output_ptr(outs, "q_tensor"),
         .q_tensor_lo = output_ptr(outs, "tensor_lo"),
         .range_tensor = {.inverse = l->inverse,
             .count = 1,
-            .code_max = v->q_tensor == 2 ? 16256 : 127},
+            .code_max = v->q_tensor == 2 ? 16256 : 127,
+            .grid = v->grid},
         .rounding = v->stochastic ? OCT_STOCHASTIC : OCT_NEAREST,
         .tensor = 12,
         .dy = output_ptr(outs, "dy"),
         .dy_dtype = v->dy == 1 ? OCT_BF16 : OCT_F32,
+        .dy_mode = v->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE,
         .d_residual = output_ptr(outs, "d_residual"),
         .d_residual_dtype = v->d_residual == 1 ? OCT_BF16 : OCT_F32,
         .d_residual_mode = v->accumulate ? OCT_ACCUMULATE : OCT_OVERWRITE,
@@ -229,6 +241,16 @@ static struct oct_bn_bwd_apply_args apply_args(
         .flag = output_ptr(outs, "flag")};
 }
 
+/* An output that may be added to. */
+static void add_gradient(struct outputs *outs, const char *name, enum oct_dtype dtype, int64_t n)
+{
+    void *old = output_add(outs, name, dtype, n, true);
+    if (old && dtype == OCT_BF16)
+        fill_bf16(old, n, FILL_RANDOM, 900);
+    else if (old)
+        fill_f32(old, n, FILL_RANDOM, 901);
+}
+
 static void apply_outputs(
     const struct layer *l, const struct apply_variant *v, struct outputs *outs)
 {
@@ -237,12 +259,8 @@ static void apply_outputs(
     output_add(outs, "channel_lo", OCT_S8, v->q_channel == 2 ? l->n : 0, true);
     output_add(outs, "q_tensor", OCT_S8, v->q_tensor ? l->n : 0, true);
     output_add(outs, "tensor_lo", OCT_S8, v->q_tensor == 2 ? l->n : 0, true);
-    output_add(outs, "dy", v->dy == 1 ? OCT_BF16 : OCT_F32, v->dy ? l->n : 0, true);
-    void *old = output_add(outs, "d_residual", residual, v->d_residual ? l->n : 0, true);
-    if (old && residual == OCT_BF16)
-        fill_bf16(old, l->n, FILL_RANDOM, 900);
-    else if (old)
-        fill_f32(old, l->n, FILL_RANDOM, 901);
+    add_gradient(outs, "dy", v->dy == 1 ? OCT_BF16 : OCT_F32, v->dy ? l->n : 0);
+    add_gradient(outs, "d_residual", residual, v->d_residual ? l->n : 0);
     output_add(outs, "above", OCT_S64, v->statistics ? l->channels : 0, true);
     output_add(outs, "above_all", OCT_S64, v->statistics ? 1 : 0, true);
     output_add(outs, "amax", OCT_F32, v->statistics ? l->channels : 0, true);
@@ -320,17 +338,22 @@ ParameterizedTestParameters(norm_bwd, apply_equals_the_oracle)
 ParameterizedTest(struct bwd_case *c, norm_bwd, apply_equals_the_oracle, .timeout = 120)
 {
     static const struct apply_variant variants[] = {
-        {OCT_BF16, OCT_BF16, GATE_Z, 1, 1, 1, 0, 0, 0, 0},
-        {OCT_BF16, OCT_BF16, GATE_Z, 1, 1, 0, 0, 0, 0, 1},
-        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 1, 0, 1, 0, 1},
-        {OCT_BF16, OCT_BF16, GATE_MASK, 2, 1, 1, 1, 1, 1, 0},
-        {OCT_BF16, OCT_BF16, OPEN, 2, 2, 1, 2, 0, 0, 1},
-        {OCT_F32, OCT_F32, GATE_Z, 0, 0, 0, 2, 2, 1, 0},
-        {OCT_F32, OCT_BF16, GATE_MASK, 0, 2, 0, 0, 2, 0, 1},
-        {OCT_BF16, OCT_F32, OPEN, 1, 0, 1, 1, 0, 0, 0},
-        {OCT_BF16, OCT_BF16, GATE_Z, 2, 1, 1, 0, 2, 0, 1},
-        {OCT_BF16, OCT_BF16, OPEN, 1, 1, 0, 0, 1, 1, 1},
-        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 0, 0, 0, 0, 1},
+        {OCT_BF16, OCT_BF16, GATE_Z, 1, 1, 1, 0, 0, 0, 0, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_Z, 1, 1, 0, 0, 0, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 1, 0, 1, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 2, 1, 1, 1, 1, 1, 0, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, OPEN, 2, 2, 1, 2, 0, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_F32, OCT_F32, GATE_Z, 0, 0, 0, 2, 2, 1, 0, OCT_GRID_UNIFORM, 0},
+        {OCT_F32, OCT_BF16, GATE_MASK, 0, 2, 0, 0, 2, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_F32, OPEN, 1, 0, 1, 1, 0, 0, 0, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_Z, 2, 1, 1, 0, 2, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, OPEN, 1, 1, 0, 0, 1, 1, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 0, 0, 0, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 1, 1, 0, 0, 1, 0, 1, OCT_GRID_MU8, 1},
+        {OCT_BF16, OCT_BF16, GATE_Z, 0, 1, 0, 0, 0, 0, 1, OCT_GRID_MU8, 0},
+        {OCT_BF16, OCT_BF16, MASK_ALONE, 2, 2, 0, 2, 2, 1, 0, OCT_GRID_FLAG, 1},
+        {OCT_F32, OCT_F32, GATE_Z, 2, 1, 0, 0, 1, 1, 1, OCT_GRID_MU8, 1},
+        {OCT_BF16, OCT_BF16, GATE_MASK, 0, 1, 1, 0, 1, 1, 0, OCT_GRID_UNIFORM, 1},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(apply_case(c, &variants[v], NULL), "variant %zu", v);
@@ -340,8 +363,8 @@ Test(norm_bwd, apply_flags_what_is_not_finite)
 {
     static const uint32_t poisons[] = {0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffc10000u};
     static const struct apply_variant variants[] = {
-        {OCT_BF16, OCT_BF16, OPEN, 1, 1, 1, 0, 0, 0, 1},
-        {OCT_F32, OCT_BF16, OPEN, 2, 1, 0, 1, 1, 0, 1},
+        {OCT_BF16, OCT_BF16, OPEN, 1, 1, 1, 0, 0, 0, 1, OCT_GRID_UNIFORM, 0},
+        {OCT_F32, OCT_BF16, OPEN, 2, 1, 0, 1, 1, 0, 1, OCT_GRID_UNIFORM, 0},
     };
     for (int p = 0; p < 4; p++)
         for (int v = 0; v < 2; v++) {

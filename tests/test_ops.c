@@ -43,6 +43,7 @@ struct quantise_case {
     int shape, fill, per_channel, planes;
     enum oct_dtype dtype;
     enum oct_rounding rounding;
+    enum oct_grid grid;
 };
 
 static void check_quantise(oct_backend *ops, const char *name, struct quantise_case k)
@@ -68,7 +69,10 @@ static void check_quantise(oct_backend *ops, const char *name, struct quantise_c
         .channels = channels,
         .x = x,
         .dtype = k.dtype,
-        .range = {.inverse = inverse, .count = count, .code_max = k.planes == 2 ? 16256 : 127},
+        .range = {.inverse = inverse,
+            .count = count,
+            .code_max = k.planes == 2 ? 16256 : 127,
+            .grid = k.grid},
         .rounding = k.rounding,
         .tensor = 3,
         .step = &step,
@@ -143,6 +147,24 @@ Test(ops, quantise_rounds_ties_to_even)
             oracle_quantise(&a);
             cr_assert(same_tensor("ties", OCT_S8, got, want, count, NULL, 0));
             cr_assert_eq(got[TIES / 2] % 2, 0);
+        }
+    }
+}
+
+Test(ops, quantise_on_grids)
+{
+    EACH_VARIANT(v)
+    {
+        for (int i = 0; i < SHAPES * 12; i++) {
+            struct quantise_case k = {.shape = i / 12,
+                .fill = i % FILLS,
+                .per_channel = i & 1,
+                .planes = 1 + (i >> 1 & 1),
+                .dtype = i % 3 ? OCT_BF16 : OCT_F32,
+                .grid = i >> 2 & 1 ? OCT_GRID_MU8 : OCT_GRID_FLAG};
+            char name[96];
+            snprintf(name, sizeof name, "quantise %s x%d grid case %d", v.isa, v.threads, i);
+            check_quantise(v.backend, name, k);
         }
     }
 }
@@ -384,6 +406,7 @@ Test(ops, sgd)
             struct oct_step_state step = {.lr = 0.1f, .flag = i % 4 == 3};
             enum fill how = i & 2 ? FILL_RANDOM : FILL_TINY;
             float amax[2] = {3.0f, 3.0f};
+            const float factor = i % 3 == 0 ? 0.0f : 0.1f; /* 0: never set, stands for 1 */
             float *w[2];
             float *m[2];
             float *dw = filled(OCT_F32, n, how, 12);
@@ -402,6 +425,7 @@ Test(ops, sgd)
                     .mu = 0.9f,
                     .weight_decay = 5e-4f,
                     .nesterov = i & 1,
+                    .lr_factor = i % 5 < 3 ? &factor : NULL,
                     .amax = &amax[side]};
                 if (side)
                     oracle_sgd(&a);
@@ -418,6 +442,63 @@ Test(ops, sgd)
             }
             guard_free(dw);
         }
+    }
+}
+
+/* A factor of the learning rate; a barrier, whose two sums are integers. */
+static void check_sgd_extras(oct_backend *ops, int i)
+{
+    static const float factors[] = {0.0f, 0.1f, 1.0f};
+    int64_t n = lengths[i / 6], sums[2][2] = {{5, 7}, {5, 7}};
+    struct oct_step_state step = {.lr = 0.1f, .temperature = i & 1 ? 5.0f : 50.0f};
+    float amax[2] = {0.0f, 0.0f}, *w[2], *m[2], *dw = filled(OCT_F32, n, FILL_RANDOM, 12);
+    float factor = factors[i % 3];
+    for (int side = 0; side < 2; side++) {
+        w[side] = filled(OCT_F32, n, FILL_RANDOM, 10);
+        m[side] = filled(OCT_F32, n, FILL_RANDOM, 11);
+        w[side][0] = 0.0f;
+        w[side][n - 1] = 2.0f; /* tau itself */
+        if (n > 20) {
+            w[side][n / 2] = -1e-39f;
+            dw[n / 3] = i % 5 ? 100.0f : NAN;
+        }
+        struct oct_sgd_args a = {.count = n,
+            .w = w[side],
+            .momentum = m[side],
+            .dw = dw,
+            .step = &step,
+            .mu = 0.9f,
+            .weight_decay = 5e-4f,
+            .nesterov = i & 1,
+            .lr_factor = i & 2 ? &factor : NULL,
+            .barrier = {.lam = i & 4 ? 0.01f : 0.0f, .tau = 2.0f, .sums = sums[side]},
+            .amax = i % 5 ? &amax[side] : NULL};
+        if (side)
+            oracle_sgd(&a);
+        else
+            cr_assert_eq(ops->sgd(ops, &a), OCT_OK);
+    }
+    cr_assert(same_tensor("w", OCT_F32, w[0], w[1], n, NULL, 0), "case %d", i);
+    cr_assert(same_tensor("momentum", OCT_F32, m[0], m[1], n, NULL, 0), "case %d", i);
+    cr_assert_eq(amax[0], amax[1]);
+    cr_assert(sums[0][0] == sums[1][0] && sums[0][1] == sums[1][1],
+        "case %d: sums %lld, %lld, oracle %lld, %lld", i, (long long)sums[0][0],
+        (long long)sums[0][1], (long long)sums[1][0], (long long)sums[1][1]);
+    cr_assert((i & 4) == 0 || sums[0][0] > 5 || n < 3);
+    cr_assert(guard_intact(w[0], "w") && guard_intact(m[0], "momentum"));
+    for (int side = 0; side < 2; side++) {
+        guard_free(w[side]);
+        guard_free(m[side]);
+    }
+    guard_free(dw);
+}
+
+Test(ops, sgd_with_factor_and_barrier)
+{
+    EACH_VARIANT(v)
+    {
+        for (int i = 0; i < 11 * 6; i++)
+            check_sgd_extras(v.backend, i);
     }
 }
 
@@ -477,6 +558,12 @@ Test(ops, refusals)
         cr_assert_eq(ops->quantise(ops, &q), OCT_UNSUPPORTED);
         q.rows = 0;
         cr_assert_eq(ops->quantise(ops, &q), OCT_SHAPE);
+        q.rows = 4;
+        q.dtype = OCT_F32;
+        q.rounding = OCT_STOCHASTIC;
+        q.range.count = 1;
+        q.range.grid = OCT_GRID_MU8;
+        cr_assert_eq(ops->quantise(ops, &q), OCT_UNSUPPORTED);
         struct oct_image_args i = {.rows = 1, .channels = 5, .channels_out = 8, .x_dtype = OCT_F32};
         cr_assert_eq(ops->image(ops, &i), OCT_SHAPE);
     }

@@ -56,7 +56,13 @@ static void log_epochs(struct oct_runlog *log, int from, int to)
                 .saturation = NAN};
             cr_assert(oct_runlog_step(log, &s) == OCT_OK, "%s", oct_last_error());
         }
-        struct oct_layer_record layers[] = {{"conv1", 1, 0.01, 0.02, 0.03, 0.9, NAN}};
+        struct oct_layer_record layers[] = {{.layer = "conv1",
+            .int8_share = 1,
+            .saturation_dw = 0.01,
+            .saturation_dx = 0.02,
+            .tail_share = 0.03,
+            .clip_over_amax = 0.9,
+            .cosine_dw = NAN}};
         struct oct_epoch_record r = {.epoch = e,
             .step = 10 * e + 10,
             .train_loss = 2.0 / (1 + e),

@@ -124,6 +124,57 @@ Test(sim_train, late_streams)
     expect_equal("random streams", sim, cpu, STEPS);
 }
 
+/* Losses of one cell of the matrix below; false if this processor cannot. */
+static bool cell(const char *scheme, const char *isa, int steps, double *loss)
+{
+    bool sim = strcmp(isa, "cuda") == 0;
+    struct oct_options o = small_run(sim ? "sim" : "cpu");
+    oct_trainer *t = NULL;
+    o.scheme = scheme;
+    o.isa = sim ? NULL : isa;
+    if (oct_trainer_open(&o, &t) != OCT_OK) {
+        cr_expect(strcmp(isa, "vnni") == 0 && !__builtin_cpu_supports("avx512vnni"), "%s on %s: %s",
+            scheme, isa, oct_last_error());
+        return false;
+    }
+    run_steps(t, steps, loss);
+    oct_trainer_close(t);
+    return true;
+}
+
+/* Every scheme there is on every kind of kernel, five steps; an empty cell fails. */
+Test(sim_train, every_scheme_runs_everywhere)
+{
+    enum { STEPS = 5 };
+    static const char *const isas[] = {"c", "vnni", "amx-emulated", "cuda"};
+    fprintf(stderr, "scheme   c    vnni amx  cuda\n");
+    for (size_t s = 0; oct_scheme_name(s); s++) {
+        double want[STEPS], got[STEPS];
+        fprintf(stderr, "%-8s", oct_scheme_name(s));
+        for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+            bool ran = cell(oct_scheme_name(s), isas[i], STEPS, i == 0 ? want : got);
+            bool same = ran && (i == 0 || memcmp(got, want, sizeof want) == 0);
+            fprintf(stderr, " %-4s", !ran ? "-" : same ? "ok" : "BAD");
+            cr_expect(!ran || same, "%s: losses on c and %s differ", oct_scheme_name(s), isas[i]);
+        }
+        fprintf(stderr, "\n");
+    }
+}
+
+/* The clip value is searched in steps 0 and 3, which are enqueued op by op; those between are one
+ * recording. */
+Test(sim_train, a_search_between_recorded_steps)
+{
+    enum { STEPS = 5 };
+    double cpu[STEPS], sim[STEPS];
+    struct oct_options o = small_run("cpu");
+    o.scheme = "ui8";
+    o.scheme_opt = "period=3";
+    losses_of(o, "cpu", STEPS, cpu);
+    losses_of(o, "sim", STEPS, sim);
+    expect_equal("search", sim, cpu, STEPS);
+}
+
 static void change_device(const char *from, const char *to)
 {
     enum { BEFORE = 3, AFTER = 3 };

@@ -1,6 +1,7 @@
 /* Per-channel statistics and clip values against their oracles, bit for bit, on both instruction
  * sets and 1, 2, 3 threads, with guards around every output. */
 #include "oracle/oracle_ops.h"
+#include "oracle/oracle_scheme.h"
 #include "support/cpu_ops.h"
 #include "support/support.h"
 
@@ -35,6 +36,11 @@ static void put(void *x, enum oct_dtype dtype, int64_t i, float value)
     else
         ((float *)x)[i] = value;
 }
+
+#define RANGE(clip_, scale_, inverse_)                                                             \
+    {                                                                                              \
+        .clip = (clip_), .scale = (scale_), .inverse = (inverse_), .count = 1, .code_max = 127     \
+    }
 
 static const uint32_t strange[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc12345, 0x7f810000};
 
@@ -221,7 +227,7 @@ Test(stats, range_update_vectors)
         uint8_t visited = 1;
         int64_t above = 30;
         for (int i = 0; i < 3; i++) {
-            struct oct_range_update_args a = {.range = {&clip, &scale, &inverse, 1, 127},
+            struct oct_range_update_args a = {.range = RANGE(&clip, &scale, &inverse),
                 .rule = OCT_CLIP_TAIL,
                 .k = 1.0f,
                 .a = 0.8f,
@@ -237,7 +243,7 @@ Test(stats, range_update_vectors)
             cr_assert_eq(label, OCT_LABEL_TAIL); /* .3 of the elements is not more than .3 */
         }
         above = 31;
-        struct oct_range_update_args a = {.range = {&clip, &scale, &inverse, 1, 127},
+        struct oct_range_update_args a = {.range = RANGE(&clip, &scale, &inverse),
             .rule = OCT_CLIP_TAIL,
             .k = 1.0f,
             .a = 0.8f,
@@ -264,8 +270,10 @@ Test(stats, range_update)
     EACH_VARIANT(v)
     {
         oct_backend *ops = v.backend;
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < 30; i++) { /* rule, powers of two, one or many entries */
             int count = i & 1 ? COUNT : 1;
+            float plus = 5e-4f;
+            float share = 0.0f;
             float clip[2][COUNT] = {{0}};
             float scale[2][COUNT];
             float inverse[2][COUNT];
@@ -283,10 +291,17 @@ Test(stats, range_update)
                 if (step % 10 == 9)
                     memset(amax, 0, sizeof amax);
                 amax[3] = step & 1 ? 1e-39f : 2e-38f;
+                share = step % 4 ? 0.125f * (float)(step % 4) : 0.0f;
                 for (int side = 0; side < 2; side++) {
-                    struct oct_range_update_args a = {.range = {clip[side], scale[side],
-                                                          inverse[side], count, 127 << 7 * (i / 3)},
-                        .rule = (enum oct_clip_rule)(i / 2),
+                    struct oct_range_update_args a = {.range = {.clip = clip[side],
+                                                          .scale = scale[side],
+                                                          .inverse = inverse[side],
+                                                          .count = count,
+                                                          .code_max = 127 << 7 * (i / 3 & 1),
+                                                          .pow2 = (enum oct_pow2)(i / 10)},
+                        .rule = (enum oct_clip_rule)(i / 2 % 5),
+                        .plus = i % 3 == 1 ? &plus : NULL,
+                        .share = i % 3 ? &share : NULL,
                         .k = 1.1f,
                         .a = 0.7f,
                         .lambda = 0.3f,
@@ -308,5 +323,218 @@ Test(stats, range_update)
                 cr_assert(same_tensor("visited", OCT_U8, visited[0], visited[1], count, NULL, 0));
             }
         }
+    }
+}
+
+/* The largest clip values, and those next to a power of two and to its root of two. */
+Test(stats, range_update_powers_of_two)
+{
+    static const uint32_t bits[] = {0x3f800000, 0x3f800001, 0x3f7fffff, 0x3fb504f3, 0x3fb504f4,
+        0x7f7fffff, 0x00800000, 0x00800001, 0x399d4952, 0x7f000000, 0x08000000};
+    enum { COUNT = sizeof bits / sizeof bits[0] };
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        for (int i = 0; i < 4; i++) {
+            float amax[COUNT];
+            float clip[2][COUNT];
+            float scale[2][COUNT];
+            float inverse[2][COUNT];
+            for (int c = 0; c < COUNT; c++)
+                amax[c] = oct_f32_of_bits(bits[c]);
+            for (int side = 0; side < 2; side++) {
+                struct oct_range_update_args a = {
+                    .range = {.clip = clip[side],
+                        .scale = scale[side],
+                        .inverse = inverse[side],
+                        .count = COUNT,
+                        .code_max = i & 1 ? 16256 : 127,
+                        .pow2 = i & 2 ? OCT_POW2_UP : OCT_POW2_NEAREST},
+                    .amax = amax,
+                    .amax_count = COUNT};
+                if (side)
+                    oracle_range_update(&a);
+                else
+                    cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+            }
+            cr_assert(same_tensor("scale", OCT_F32, scale[0], scale[1], COUNT, NULL, 0));
+            cr_assert(same_tensor("inverse", OCT_F32, inverse[0], inverse[1], COUNT, NULL, 0));
+        }
+    }
+}
+
+Test(stats, a_fixed_clip_value_needs_no_statistic)
+{
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        float clip = 0.0f;
+        float scale = 0.0f;
+        float inverse = 0.0f;
+        struct oct_range_update_args a = {
+            .range = RANGE(&clip, &scale, &inverse), .rule = OCT_CLIP_FIXED, .a = 0.5f};
+        cr_assert_eq(ops->range_update(ops, &a), OCT_OK);
+        cr_assert(clip == 0.5f && inverse == 254.0f && scale == 0.5f / 127.0f);
+        a.rule = OCT_CLIP_SHARE;
+        cr_assert_eq(ops->range_update(ops, &a), OCT_ARG);
+        a.amax = &clip;
+        a.amax_count = 1;
+        a.rule = OCT_CLIP_EMA;
+        cr_assert_eq(ops->range_update(ops, &a), OCT_ARG, "EMA without visited");
+    }
+}
+
+/* ---- the search for a direction ---- */
+
+struct search_result {
+    float share, distance, lr_factor;
+};
+
+static struct oct_cosine_search_args search_args(
+    const void *x, int64_t rows, int channels, struct search_result *out, int64_t *sums)
+{
+    struct oct_cosine_search_args a = {.rows = rows,
+        .channels = channels,
+        .x = x,
+        .dtype = OCT_F32,
+        .code_max = 127,
+        .candidates = 16,
+        .alpha = 20.0f,
+        .beta = 0.1f,
+        .share = &out->share,
+        .distance = &out->distance,
+        .lr_factor = &out->lr_factor,
+        .sums = sums};
+    for (int j = 0; j < 16; j++)
+        a.factor[j] = exp2f(-0.25f * (float)j);
+    return a;
+}
+
+static void check_search(oct_backend *ops, int shape, int i)
+{
+    int64_t rows = shapes[shape].rows, n = rows * shapes[shape].channels;
+    int channels = shapes[shape].channels;
+    enum oct_dtype dtype = i & 1 ? OCT_BF16 : OCT_F32;
+    void *x = filled(dtype, n, fills[i % FILLS], (uint64_t)i + 20);
+    float *amax = filled(OCT_F32, channels, FILL_RANDOM, 21);
+    struct search_result out[2] = {{0.5f, 0.25f, 0.75f}, {0.5f, 0.25f, 0.75f}};
+    int64_t *sums = guard_alloc(8 * OCT_SEARCH_SUMS), unused[OCT_SEARCH_SUMS];
+
+    for (int c = 0; c < channels; c++) /* zero: no statistic; below |x|: everything is clipped */
+        amax[c] = i % 7 == 6 ? 0.0f : fabsf(amax[c]) + (i % 3 ? 1.0f : 0.0f);
+    if (i % 11 == 10)
+        amax[channels / 2] = i % 2 ? INFINITY : NAN;
+    for (int side = 0; side < 2; side++) {
+        struct oct_cosine_search_args a =
+            search_args(x, rows, channels, &out[side], side ? unused : sums);
+        a.dtype = dtype;
+        a.amax = amax;
+        a.amax_count = channels;
+        a.code_max = i & 2 ? 16256 : 127;
+        a.candidates = i & 4 ? 16 : 1 + i % 16;
+        if (i & 8)
+            a.lr_factor = NULL;
+        if (side)
+            oracle_cosine_search(&a);
+        else
+            cr_assert_eq(ops->cosine_search(ops, &a), OCT_OK, "%s", oct_last_error());
+    }
+    cr_assert(memcmp(&out[0], &out[1], sizeof out[0]) == 0,
+        "case %d, %lld x %d: share %g, distance %g, factor %g; oracle %g, %g, %g", i,
+        (long long)rows, channels, (double)out[0].share, (double)out[0].distance,
+        (double)out[0].lr_factor, (double)out[1].share, (double)out[1].distance,
+        (double)out[1].lr_factor);
+    cr_assert(guard_intact(sums, "sums"));
+    guard_free(sums);
+    guard_free(x);
+    guard_free(amax);
+}
+
+Test(stats, cosine_search_equals_the_oracle)
+{
+    EACH_VARIANT(v)
+    {
+        for (int i = 0; i < 3 * SHAPES; i++)
+            check_search(v.backend, i % SHAPES, i);
+    }
+}
+
+/* Laplace and Student-t (3 degrees) samples from a normal one by the inverse of their distribution
+ * would need tables; they are made from uniform ones. */
+static void fill_distribution(float *x, int n, int which)
+{
+    for (int i = 0; i < n; i++) {
+        double u = (oct_mix32(2u * (uint32_t)i + 1) + 0.5) * 0x1p-32;
+        double v = (oct_mix32(2u * (uint32_t)i + 2) + 0.5) * 0x1p-32;
+        double normal = sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+        if (which == 0)
+            x[i] = (float)normal;
+        if (which == 1)
+            x[i] = (float)(u < 0.5 ? log(2.0 * u) : -log(2.0 * (1.0 - u)));
+        if (which == 2) { /* Bailey's polar form: t = sqrt(k (u^(-2/k) - 1)) cos(2 pi v) */
+            double radius = sqrt(3.0 * (pow(u, -2.0 / 3.0) - 1.0));
+            x[i] = (float)(radius * cos(6.283185307179586 * v));
+        }
+    }
+}
+
+/* Reference values of 1 - cos at s = amax over 64 x 6272 elements: Gaussian 5.7e-5, Laplace 1.6e-4,
+ * Student-t3 2.5e-3. They go with the square of amax, which is a matter of chance: of n Gaussian
+ * values 4.3 to 5.5 sigma, of n Laplace values ln n - 2 to ln n + 5 (Gumbel), of n t3 values
+ * (Frechet, exponent 3) half to five times the median, 98 % each. */
+Test(stats, cosine_search_reference_values)
+{
+    enum { ROWS = 6272, CHANNELS = 64 };
+    static const double low[] = {4e-5, 1e-4, 6e-4}, high[] = {9e-5, 4e-4, 6e-2};
+    float *x = guard_alloc(sizeof(float) * ROWS * CHANNELS);
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        if (v.threads > 1)
+            continue;
+        for (int which = 0; which < 3; which++) {
+            float amax = 0.0f;
+            int64_t sums[OCT_SEARCH_SUMS];
+            struct search_result at_amax;
+            struct search_result best;
+            fill_distribution(x, ROWS * CHANNELS, which);
+            for (int i = 0; i < ROWS * CHANNELS; i++)
+                amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
+            struct oct_cosine_search_args a = search_args(x, ROWS, CHANNELS, &at_amax, sums);
+            a.amax = &amax;
+            a.amax_count = 1;
+            a.candidates = 1;
+            cr_assert_eq(ops->cosine_search(ops, &a), OCT_OK);
+            cr_expect(at_amax.distance > low[which] && at_amax.distance < high[which],
+                "distribution %d: %g", which, (double)at_amax.distance);
+            cr_expect_eq(at_amax.share, 1.0f);
+            a = search_args(x, ROWS, CHANNELS, &best, sums);
+            a.amax = &amax;
+            a.amax_count = 1;
+            cr_assert_eq(ops->cosine_search(ops, &a), OCT_OK);
+            cr_expect(best.distance <= at_amax.distance);
+            cr_expect(best.lr_factor >= at_amax.lr_factor);
+        }
+    }
+    guard_free(x);
+}
+
+Test(stats, cosine_search_refuses)
+{
+    EACH_VARIANT(v)
+    {
+        oct_backend *ops = v.backend;
+        float x = 1.0f;
+        int64_t sums[OCT_SEARCH_SUMS];
+        struct search_result out;
+        struct oct_cosine_search_args a = search_args(&x, 1, 1, &out, sums);
+        cr_assert_eq(ops->cosine_search(ops, &a), OCT_ARG, "no amax");
+        a.amax = &x;
+        a.amax_count = 1;
+        a.candidates = 17;
+        cr_assert_eq(ops->cosine_search(ops, &a), OCT_ARG, "17 candidates");
+        a.candidates = 16;
+        a.dtype = OCT_S8;
+        cr_assert_eq(ops->cosine_search(ops, &a), OCT_UNSUPPORTED, "codes");
     }
 }

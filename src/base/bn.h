@@ -70,6 +70,36 @@ OCT_HD float oct_bn_affine_max(float a, float b, float y_min, float y_max, int r
     return high > low ? high : low;
 }
 
+/* y of an accumulator, as the product stores it: as bf16 if `rounded`. */
+OCT_HD float oct_bn_y_of_acc(int64_t acc, float multiplier, int rounded)
+{
+    float y = oct_real_of_acc(acc, multiplier);
+    return rounded ? oct_f32_from_bf16(oct_bf16_from_f32(y)) : y;
+}
+
+/* Where a channel of mean beta and standard deviation |gamma| is clipped: `sigmas` of them to
+ * either side; with relu nothing below 0 is left. */
+struct oct_bn_clip {
+    float lo, hi;
+};
+
+OCT_HD struct oct_bn_clip oct_bn_clip_of(float gamma, float beta, float sigmas, int relu)
+{
+    float width = sigmas * fabsf(gamma);
+    struct oct_bn_clip clip = {beta - width, beta + width};
+    if (relu) {
+        clip.lo = clip.lo > 0.0f ? clip.lo : 0.0f;
+        clip.hi = clip.hi > 0.0f ? clip.hi : 0.0f;
+    }
+    return clip;
+}
+
+OCT_HD float oct_bn_clip_max(struct oct_bn_clip clip)
+{
+    float low = fabsf(clip.lo), high = fabsf(clip.hi);
+    return high > low ? high : low;
+}
+
 /* One element of the input gradient. */
 OCT_HD float oct_bn_dy(float dz, float xhat, float a, float m1, float m2)
 {
@@ -102,6 +132,12 @@ OCT_HD double oct_bn_dy_variance(
     double eps_ix2 = (double)eps * ((double)ix * (double)ix);
     double centred = sum_dz2 / n - m1 * m1 - m2 * m2 * (1.0 + eps_ix2);
     return centred > 0.0 || centred != centred ? (double)a * (double)a * centred : 0.0;
+}
+
+/* Mean square of dy = a dz over `count` pixels, behind an activation without normalisation. */
+OCT_HD double oct_affine_dy_square(double sum_dz2, int64_t count, float a)
+{
+    return (double)a * (double)a * (sum_dz2 / (double)count);
 }
 
 #endif

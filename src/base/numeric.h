@@ -25,6 +25,20 @@ enum {
     OCT_REDUCE_PIXELS = 256    /* pixels a float reduction adds sequentially before going double */
 };
 
+/* How codes lie between 0 and code_max; v = fl(x inverse), clamped. */
+enum oct_grid {
+    OCT_GRID_UNIFORM, /* code = rne(v) */
+    OCT_GRID_FLAG,    /* two planes: rne(v) below 128, from there on 128 rne(v / 128) */
+    OCT_GRID_MU8      /* the code next to the mu-law code of v (oct_mu8_linear) */
+};
+
+/* Whether a scale is any number or a power of two. */
+enum oct_pow2 {
+    OCT_POW2_NONE,
+    OCT_POW2_NEAREST, /* 2^rne(log2 clip) */
+    OCT_POW2_UP       /* 2^ceil(log2 clip) */
+};
+
 OCT_HD uint32_t oct_bits_of_f32(float x)
 {
     uint32_t u;
@@ -71,6 +85,33 @@ OCT_HD float oct_inverse_of_clip(float clip, int code_max)
 {
     float inverse = (float)code_max / clip;
     return clip > 0.0f && !oct_not_finite(inverse) ? inverse : 0.0f;
+}
+
+/* The power of two beside a clip value > 0, at most 2^127, from its bits: log2 of a significand is
+ * above 1/2 exactly if its fraction bits are above those of sqrt(2), which is no float. */
+OCT_HD float oct_pow2_of_clip(float clip, enum oct_pow2 pow2)
+{
+    uint32_t u = oct_bits_of_f32(clip), exponent = u >> 23;
+    exponent += (u & 0x7fffffu) > (pow2 == OCT_POW2_UP ? 0u : 0x3504f3u);
+    return oct_f32_of_bits((exponent < 254u ? exponent : 254u) << 23);
+}
+
+/* Scale and multiplier of a range. With a power of two p the step is p / 128, of two-plane codes
+ * p / 16384, and the multiplier its exact reciprocal. */
+struct oct_steps {
+    float scale, inverse;
+};
+
+OCT_HD struct oct_steps oct_steps_of_clip(float clip, int code_max, enum oct_pow2 pow2)
+{
+    struct oct_steps steps = {
+        oct_scale_of_clip(clip, code_max), oct_inverse_of_clip(clip, code_max)};
+    if (pow2 != OCT_POW2_NONE && clip > 0.0f) {
+        float p = oct_pow2_of_clip(clip, pow2), span = code_max == OCT_CODE_MAX ? 128.0f : 16384.0f;
+        steps.scale = p / span;
+        steps.inverse = oct_not_finite(span / p) ? 0.0f : span / p;
+    }
+    return steps;
 }
 
 /* NaN becomes bound, so that its code is defined: the flag, not the code, tells of it. */
@@ -183,6 +224,33 @@ OCT_HD float oct_logf_from_one(float x)
     return y + (float)e * 0.693359375f;
 }
 
+/* Mu-law, mu = 255: the storage code c in [0, 127] of a magnitude v in [0, code_max],
+ * c = rne(127 ln(1 + 255 v / code_max) / ln 256). */
+OCT_HD float oct_mu8_storage(float v, int code_max)
+{
+    float u = v * (code_max == OCT_CODE_MAX ? 2.00787402f : 1.56865157e-2f);
+    return rintf(oct_logf_from_one(1.0f + u) * 22.9027838f);
+}
+
+/* The linear code that stands for it in products: rne(code_max (256^(c / 127) - 1) / 255). */
+OCT_HD float oct_mu8_linear(float c, int code_max)
+{
+    float power = 256.0f * oct_expf_nonpositive((c - 127.0f) * 4.36628145e-2f);
+    return rintf((power - 1.0f) * (code_max == OCT_CODE_MAX ? 4.98039216e-1f : 63.7490196f));
+}
+
+/* Code on any grid, nearest. */
+OCT_HD int oct_quantise_on(enum oct_grid grid, float x, float inverse, int code_max)
+{
+    float v = oct_clampf(x * inverse, (float)code_max);
+    if (grid == OCT_GRID_UNIFORM)
+        return (int)rintf(v);
+    if (grid == OCT_GRID_FLAG)
+        return (int)(fabsf(v) >= 128.0f ? 128.0f * rintf(v * 0.0078125f) : rintf(v));
+    float linear = oct_mu8_linear(oct_mu8_storage(fabsf(v), code_max), code_max);
+    return (int)copysignf(linear, v);
+}
+
 /* Whether a tensor is a bell: the share of its elements above sigma exceeds lambda. */
 OCT_HD int oct_clip_is_bell(int64_t above, float lambda, double population)
 {
@@ -224,6 +292,12 @@ struct oct_sgd_rates {
     int nesterov;
 };
 
+/* The learning rate of one tensor; a factor that was never set is 0 and counts as 1. */
+OCT_HD float oct_sgd_lr(float lr, const float *factor)
+{
+    return factor && factor[0] > 0.0f ? lr * factor[0] : lr;
+}
+
 /* One parameter and its momentum, in place. */
 OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_rates rates)
 {
@@ -232,6 +306,43 @@ OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_
     float d = rates.nesterov ? g + rates.mu * m : m;
     *momentum = m;
     *w = *w - rates.lr * d;
+}
+
+/* Slope of the log-barrier extension at z (Kervadec et al.): -1 / (t z) for z <= -1/t^2, else t. */
+OCT_HD float oct_barrier_slope(float z, float t)
+{
+    return z <= -1.0f / (t * t) ? -1.0f / (t * z) : t;
+}
+
+/* Gradient of lam psi_t(|w| - tau): it draws w towards 0, the stronger the closer |w| is to tau. */
+OCT_HD float oct_barrier_gradient(float w, float tau, float t, float lam)
+{
+    float slope = lam * oct_barrier_slope(fabsf(w) - tau, t);
+    return w > 0.0f ? slope : w < 0.0f ? -slope : 0.0f;
+}
+
+/* A magnitude in units of 2^-32, so that sums of them have no order; 16 and above count as 16. */
+OCT_HD int64_t oct_fixed_magnitude(float x)
+{
+    float bounded = fabsf(x) < 16.0f ? fabsf(x) : 16.0f;
+    return (int64_t)(bounded * 4294967296.0f);
+}
+
+/* Direction lost by codes q of a tensor g: 1 - cos, from integer sums, not below 0 where rounding
+ * would have it so; 1 without a direction. */
+OCT_HD double oct_cosine_distance(int64_t g2, int64_t gq, int64_t q2)
+{
+    double norm = sqrt((double)g2) * sqrt((double)q2);
+    double distance = norm > 0.0 ? 1.0 - (double)gq / norm : 1.0;
+    return distance > 0.0 ? distance : 0.0;
+}
+
+/* Factor of the learning rate for a distance d >= 0: max(exp(-alpha d), beta). */
+OCT_HD float oct_deviation_factor(float distance, float alpha, float beta)
+{
+    float exponent = -alpha * distance;
+    float factor = oct_expf_nonpositive(exponent < 0.0f ? exponent : 0.0f);
+    return factor > beta ? factor : beta;
 }
 
 /* average + rate (value - average), rate = fl(1 - decay). */

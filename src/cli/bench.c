@@ -1,5 +1,6 @@
 /* octet bench: the precisions of a model step in turn, in one process. */
 #include "bench.h"
+#include "bench_model.h"
 #include "commands.h"
 #include "table.h"
 
@@ -246,6 +247,8 @@ int oct_cli_bench(const struct oct_settings *settings)
     if (settings->batch_sizes.count != 1 && settings->batch_sizes.count != settings->models.count)
         return oct_usage_error(OCT_CMD_BENCH, "--batch-size names %zu sizes for %zu models",
             settings->batch_sizes.count, settings->models.count);
+    if (oct_bench_is_model(settings))
+        return oct_bench_model(settings);
     if (settings->layers && settings->append != NULL)
         return oct_usage_error(OCT_CMD_BENCH, "--append records whole steps; leave --layers out");
     oct_table_init(&table, columns, count);

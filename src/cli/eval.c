@@ -40,6 +40,13 @@ static const char *const adopted[] = {"model", "precision", "data", "dataset", "
     "label_smoothing", "model_ema"};
 enum { ADOPTED = sizeof adopted / sizeof *adopted, NEEDED = 2 };
 
+struct adoption {
+    const struct oct_settings *asked;
+    struct oct_settings *settings;
+    int known[NEEDED]; /* decided here or told by the file */
+    int code;
+};
+
 /* 1 if the command line has the last word on `key`. */
 static int decided(const struct oct_settings *settings, const char *key)
 {
@@ -50,32 +57,39 @@ static int decided(const struct oct_settings *settings, const char *key)
     return oct_settings_given(settings, key);
 }
 
+static void adopt(void *user, const char *key, const char *value)
+{
+    struct adoption *adoption = user;
+    char shown[1200];
+    size_t i = 0;
+
+    while (i < ADOPTED && strcmp(adopted[i], key) != 0)
+        i++;
+    if (i == ADOPTED || adoption->code != OCT_EXIT_OK)
+        return;
+    if (i < NEEDED)
+        adoption->known[i] = 1;
+    if (value[0] == '\0' || decided(adoption->asked, key))
+        return;
+    snprintf(shown, sizeof shown, "%s: %s", adoption->asked->run.checkpoint, key);
+    adoption->code = oct_settings_set(
+        adoption->settings, OCT_CMD_EVAL, oct_option_find(OCT_CMD_TRAIN, key), shown, value);
+}
+
 /* Settings that the command line leaves open become those of the run that wrote the checkpoint. */
 static int adopt_settings(const struct oct_settings *asked, struct oct_settings *settings)
 {
+    struct adoption adoption = {.asked = asked, .settings = settings, .code = OCT_EXIT_OK};
     const char *path = asked->run.checkpoint;
-    char value[1024], shown[1200];
+    enum oct_status status = oct_checkpoint_settings(path, adopt, &adoption);
 
-    for (size_t i = 0; i < ADOPTED; i++) {
-        enum oct_status status;
-        int code;
-
-        if (decided(asked, adopted[i]))
-            continue;
-        status = oct_checkpoint_setting(path, adopted[i], value, sizeof value);
-        if (status == OCT_ARG && i >= NEEDED)
-            continue;
-        if (status != OCT_OK)
-            return oct_library_error(OCT_CMD_EVAL, status);
-        if (value[0] == '\0')
-            continue;
-        snprintf(shown, sizeof shown, "%s: %s", path, adopted[i]);
-        code = oct_settings_set(
-            settings, OCT_CMD_EVAL, oct_option_find(OCT_CMD_TRAIN, adopted[i]), shown, value);
-        if (code != OCT_EXIT_OK)
-            return code;
-    }
-    return OCT_EXIT_OK;
+    if (status != OCT_OK)
+        return oct_library_error(OCT_CMD_EVAL, status);
+    for (size_t i = 0; i < NEEDED && adoption.code == OCT_EXIT_OK; i++)
+        if (!adoption.known[i] && !decided(asked, adopted[i]))
+            adoption.code = oct_usage_error(OCT_CMD_EVAL,
+                "%s does not say its %s: name it on the command line", path, adopted[i]);
+    return adoption.code;
 }
 
 int oct_cli_eval(const struct oct_settings *settings)

@@ -26,6 +26,12 @@ static const struct command commands[] = {
         "All precisions of a model live in one process and step in turn on synthetic images, so\n"
         "that a slow moment of the machine meets all of them. A ratio is the median over rounds\n"
         "of the ratio inside a round."},
+    {OCT_CMD_ANALYSE, oct_cli_analyse, "RUN_DIR [options]",
+        "how well every int8 scheme does the backward products of a recorded run",
+        "RUN_DIR is the folder of an fp32 run with --record-gradients. Every integer scheme and "
+        "its\n"
+        "ablations are measured against float64 products; RUN_DIR/analysis.csv has each\n"
+        "measurement, the table their means."},
     {OCT_CMD_INFO, oct_cli_info, "[--scheme NAME]", "what this machine and this build offer", ""},
 };
 static const size_t command_count = sizeof commands / sizeof *commands;

@@ -12,6 +12,7 @@
 #define RUNS (OCT_CMD_TRAIN | OCT_CMD_EVAL | OCT_CMD_COMPARE)
 #define FITS (OCT_CMD_TRAIN | OCT_CMD_COMPARE)
 #define NETS (RUNS | OCT_CMD_BENCH)
+#define ANALYSE OCT_CMD_ANALYSE
 
 static const char DATA[] = "Data";
 static const char NETWORK[] = "Network and arithmetic";
@@ -27,6 +28,8 @@ static const char OUTPUT[] = "Command";
 const struct oct_option oct_option_table[] = {
     {"data", 0, {"data-dir", "data-path"}, DATA, OCT_KIND_TEXT, AT(run.data), NULL, 0, 0, RUNS,
         "folder of CIFAR or IDX files; the same as the argument DIR"},
+    {"data", 0, {"run-dir"}, DATA, OCT_KIND_TEXT, AT(run.data), NULL, 0, 0, ANALYSE,
+        "folder of the recorded run; the same as the argument RUN_DIR"},
     {"dataset", 0, {0}, DATA, OCT_KIND_CHOICE, AT(run.dataset),
         "auto|cifar10|cifar100|idx|synthetic", 0, 0, RUNS, "kind of the data set"},
     {"synthetic-images", 0, {0}, DATA, OCT_KIND_INT, AT(run.synthetic_images), NULL, 1, MANY, RUNS,
@@ -67,7 +70,7 @@ const struct oct_option oct_option_table[] = {
     {"scheme-opt", 0, {0}, NETWORK, OCT_KIND_TEXT, AT(run.scheme_opt), NULL, 0, 0, NETS,
         "options of the scheme: key=value,..."},
     {"rounding", 0, {0}, NETWORK, OCT_KIND_CHOICE, AT(run.rounding), "nearest|stochastic", 0, 0,
-        NETS, "rounding of gradient codes; without it the scheme's own"},
+        NETS | ANALYSE, "rounding of gradient codes; without it the scheme's own"},
     {"refresh", 0, {0}, NETWORK, OCT_KIND_CHOICE, AT(run.refresh), "exact|bound|last", 0, 0, NETS,
         "where scales come from; without it the scheme's own"},
     {"int8-fwd", 0, {0}, NETWORK, OCT_KIND_SWITCH, AT(run.int8_fwd), NULL, 0, 1, NETS,
@@ -79,7 +82,7 @@ const struct oct_option oct_option_table[] = {
     {"int8-skip", 0, {0}, NETWORK, OCT_KIND_TEXT, AT(run.int8_skip), NULL, 0, 0, NETS,
         "regular expression of layers that stay in float"},
     {"first-last", 0, {0}, NETWORK, OCT_KIND_CHOICE, AT(run.first_last), "int8|int16|float", 0, 0,
-        NETS, "arithmetic of the first and the last layer of an int8 run"},
+        NETS | ANALYSE, "arithmetic of the first and the last layer of an int8 run"},
     {"act-dtype", 0, {0}, NETWORK, OCT_KIND_CHOICE, AT(run.act_dtype), "bf16|f32", 0, 0, NETS,
         "storage of pre-activations and their gradients in int8 runs"},
     {"simulate", 0, {0}, NETWORK, OCT_KIND_FLAG, AT(run.simulate), NULL, 0, 1, RUNS,
@@ -124,14 +127,14 @@ const struct oct_option oct_option_table[] = {
         "keep a moving average of the weights"},
     {"model-ema-decay", 0, {0}, OPTIMISE, OCT_KIND_REAL, AT(run.model_ema_decay), NULL, 0, 1, FITS,
         "decay of that average"},
-    {"seed", 0, {0}, OPTIMISE, OCT_KIND_UINT64, AT(run.seed), NULL, 0, 0, NETS,
+    {"seed", 0, {0}, OPTIMISE, OCT_KIND_UINT64, AT(run.seed), NULL, 0, 0, NETS | ANALYSE,
         "seed of weights, order, augmentation and rounding"},
 
-    {"device", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.device), NULL, 0, 0, NETS,
-        "device to run on: cpu, cuda, cuda:N, sim"},
-    {"isa", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.isa), NULL, 0, 0, NETS,
+    {"device", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.device), NULL, 0, 0, NETS | ANALYSE,
+        "device to run on: cpu, cuda, cuda:N, sim; bench also model:CARD, a prediction"},
+    {"isa", 0, {0}, DEVICE, OCT_KIND_TEXT, AT(run.isa), NULL, 0, 0, NETS | ANALYSE,
         "instruction set of the kernels (octet info lists them); also OCT_ISA"},
-    {"threads", 0, {0}, DEVICE, OCT_KIND_INT, AT(run.threads), NULL, 0, 1024, NETS,
+    {"threads", 0, {0}, DEVICE, OCT_KIND_INT, AT(run.threads), NULL, 0, 1024, NETS | ANALYSE,
         "compute threads; 0: all processors"},
 
     {"output-dir", 0, {"output"}, FOLDER, OCT_KIND_TEXT, AT(run.output_dir), NULL, 0, 0, FITS,
@@ -152,6 +155,8 @@ const struct oct_option oct_option_table[] = {
         "steps between samples of gradient health; 0: once an epoch"},
     {"trace-hash", 0, {0}, FOLDER, OCT_KIND_FLAG, AT(run.trace_hash), NULL, 0, 1, FITS,
         "write a hash of every tensor of every step to trace.txt"},
+    {"record-gradients", 0, {0}, FOLDER, OCT_KIND_INT, AT(run.record_gradients), NULL, 0, 1e6,
+        TRAIN, "fp32: record so many errors with their products' operands, for octet analyse"},
 
     {"evaluate", 'e', {"test-only"}, OUTPUT, OCT_KIND_FLAG, AT(evaluate), NULL, 0, 1, TRAIN,
         "evaluate on the validation images and stop"},
@@ -160,7 +165,7 @@ const struct oct_option oct_option_table[] = {
     {"max-drop", 0, {0}, OUTPUT, OCT_KIND_REAL, AT(max_drop), NULL, -1, 100, COMPARE,
         "fail if an int8 run ends more points of accuracy below fp32; -1: no limit"},
     {"format", 'o', {0}, OUTPUT, OCT_KIND_CHOICE, AT(format), "md|csv|json|jsonl", 0, 0,
-        COMPARE | BENCH, "form of the table"},
+        COMPARE | BENCH | ANALYSE, "form of the table"},
     {"rounds", 'r', {"repetitions"}, OUTPUT, OCT_KIND_INT, AT(rounds), NULL, 1, 100000, BENCH,
         "timed steps of each contender"},
     {"warmup", 0, {0}, OUTPUT, OCT_KIND_INT, AT(warmup), NULL, 0, 100000, BENCH,

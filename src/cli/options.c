@@ -16,6 +16,8 @@ const char *oct_command_name(unsigned command)
         return "compare";
     case OCT_CMD_BENCH:
         return "bench";
+    case OCT_CMD_ANALYSE:
+        return "analyse";
     default:
         return "info";
     }

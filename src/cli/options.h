@@ -17,7 +17,8 @@ enum oct_command_bit {
     OCT_CMD_COMPARE = 4,
     OCT_CMD_BENCH = 8,
     OCT_CMD_INFO = 16,
-    OCT_CMD_ALL = 31
+    OCT_CMD_ANALYSE = 32,
+    OCT_CMD_ALL = 63
 };
 
 enum { OCT_OPTIONS_MAX = 128 }; /* rows of oct_option_table at most; test_cli counts them */

@@ -43,7 +43,7 @@ struct found {
     atomic_uint amax; /* bits: floats >= 0 order like their bits */
     atomic_uint not_finite;
     atomic_int_fast64_t saturated[2];
-    atomic_int_fast64_t above_all;
+    atomic_int_fast64_t above_all, clipped;
 };
 
 static void merge(struct found *all, const struct oct_norm_found *item)
@@ -58,6 +58,8 @@ static void merge(struct found *all, const struct oct_norm_found *item)
             atomic_fetch_add(&all->saturated[k], item->saturated[k]);
     if (item->above_all)
         atomic_fetch_add(&all->above_all, item->above_all);
+    if (item->clipped)
+        atomic_fetch_add(&all->clipped, item->clipped);
 }
 
 static int64_t items_of(int64_t elements)
@@ -102,20 +104,26 @@ static void find_extremes(const struct oct_bn_finalize_args *g, int c)
     float low, high;
     if (g->acc) {
         float m = g->x_scale[0] * g->w_scale[g->w_scale_per_k ? c : 0];
-        low = oct_real_of_acc(g->acc->min[c], m);
-        high = oct_real_of_acc(g->acc->max[c], m);
-        if (g->y_dtype == OCT_BF16) {
-            low = oct_f32_from_bf16(oct_bf16_from_f32(low));
-            high = oct_f32_from_bf16(oct_bf16_from_f32(high));
-        }
+        low = oct_bn_y_of_acc(g->acc->min[c], m, g->y_dtype == OCT_BF16);
+        high = oct_bn_y_of_acc(g->acc->max[c], m, g->y_dtype == OCT_BF16);
     } else {
         low = g->y_min[c];
         high = g->y_max[c];
     }
     if (g->xhat_max)
         g->xhat_max[c] = oct_bn_affine_max(g->ix[c], g->jx[c], low, high, 0);
-    if (g->z_amax)
+    if (g->z_amax && !g->clip_lo)
         g->z_amax[c] = oct_bn_affine_max(g->a[c], g->b[c], low, high, g->relu);
+}
+
+/* What a clipped channel is known for before its y is there. */
+static void find_clip(const struct oct_bn_finalize_args *g, int c)
+{
+    struct oct_bn_clip clip = oct_bn_clip_of(g->gamma[c], g->beta[c], g->sigmas, g->relu);
+    g->clip_lo[c] = clip.lo;
+    g->clip_hi[c] = clip.hi;
+    if (g->z_amax)
+        g->z_amax[c] = oct_bn_clip_max(clip);
 }
 
 static void finalize_work(void *args, int64_t item, int thread)
@@ -129,7 +137,9 @@ static void finalize_work(void *args, int64_t item, int thread)
         g->b[c] = affine.b;
         g->ix[c] = affine.ix;
         g->jx[c] = affine.jx;
-        if (g->xhat_max || g->z_amax)
+        if (g->clip_lo)
+            find_clip(g, c);
+        if (g->xhat_max || (g->z_amax && !g->clip_lo))
             find_extremes(g, c);
     }
     if (g->training)
@@ -141,6 +151,78 @@ static enum oct_status bn_finalize(oct_backend *backend, const struct oct_bn_fin
     struct oct_bn_finalize_args args = *g;
     OCT_TRY(oct_check_bn_finalize(g));
     oct_pool_run(oct_cpu_of(backend)->pool, 1, finalize_work, &args);
+    return OCT_OK;
+}
+
+/* affine_finalize, affine_bwd_finalize */
+
+static void affine_work(void *args, int64_t item, int thread)
+{
+    const struct oct_affine_finalize_args *g = args;
+    const int rounded = g->y_dtype == OCT_BF16;
+    (void)item, (void)thread;
+    for (int c = 0; c < g->channels; c++) {
+        g->a[c] = g->scale ? g->scale[0] : 1.0f;
+        g->b[c] = g->bias ? g->bias[g->bias_count == 1 ? 0 : c] : 0.0f;
+        g->ix[c] = 1.0f;
+        g->jx[c] = 0.0f;
+        if (!g->z_amax)
+            continue;
+        float m = g->x_scale[0] * g->w_scale[g->w_scale_per_k ? c : 0];
+        g->z_amax[c] =
+            oct_bn_affine_max(g->a[c], g->b[c], oct_bn_y_of_acc(g->acc->min[c], m, rounded),
+                oct_bn_y_of_acc(g->acc->max[c], m, rounded), g->relu);
+    }
+}
+
+static enum oct_status affine_finalize(
+    oct_backend *backend, const struct oct_affine_finalize_args *g)
+{
+    struct oct_affine_finalize_args args = *g;
+    OCT_TRY(oct_check_affine_finalize(g));
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, affine_work, &args);
+    return OCT_OK;
+}
+
+static void write_gradient(float *to, double sum, enum oct_write mode)
+{
+    float value = (float)sum;
+    *to = mode == OCT_ACCUMULATE ? *to + value : value;
+}
+
+static void affine_bwd_work(void *args, int64_t item, int thread)
+{
+    const struct oct_affine_bwd_finalize_args *g = args;
+    double square = 0.0, sum_dz = 0.0, sum_dz_y = 0.0;
+    (void)item, (void)thread;
+
+    for (int c = 0; c < g->channels; c++) {
+        double v = oct_affine_dy_square(g->sum_dz2[c], g->count, g->a[c]);
+        g->m1[c] = g->m2[c] = 0.0f;
+        square += v;
+        sum_dz += g->sum_dz[c];
+        sum_dz_y += g->sum_dz_y[c];
+        if (g->dbias && g->bias_count > 1)
+            write_gradient(&g->dbias[c], g->sum_dz[c], g->mode);
+        if (g->bound)
+            g->bound[c] = oct_bn_dy_bound(g->a[c], 0.0f, 0.0f, g->dz_min[c], g->dz_max[c], 0.0f);
+        if (g->sigma)
+            g->sigma[c] = (float)sqrt(v);
+    }
+    if (g->dbias && g->bias_count == 1)
+        write_gradient(g->dbias, sum_dz, g->mode);
+    if (g->dscale)
+        write_gradient(g->dscale, sum_dz_y, g->mode);
+    if (g->sigma_all)
+        g->sigma_all[0] = (float)sqrt(square / (double)g->channels);
+}
+
+static enum oct_status affine_bwd_finalize(
+    oct_backend *backend, const struct oct_affine_bwd_finalize_args *g)
+{
+    struct oct_affine_bwd_finalize_args args = *g;
+    OCT_TRY(oct_check_affine_bwd_finalize(g));
+    oct_pool_run(oct_cpu_of(backend)->pool, 1, affine_bwd_work, &args);
     return OCT_OK;
 }
 
@@ -167,12 +249,14 @@ static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_ar
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
     struct act_job job = {.args = *g, .norm = cpu->norm, .elements = g->rows * g->channels};
-    struct wide a, b;
+    struct wide a, b, lo, hi;
 
     OCT_TRY(oct_check_act_fwd(g));
     if (g->a) {
         job.args.a = widen(g->a, g->channels, &a);
         job.args.b = widen(g->b, g->channels, &b);
+        job.args.clip_lo = widen(g->clip_lo, g->channels, &lo);
+        job.args.clip_hi = widen(g->clip_hi, g->channels, &hi);
     } else {
         job.args.channels = OCT_NORM_UNIT; /* nothing depends on the channel */
     }
@@ -183,6 +267,10 @@ static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_ar
         g->amax[0] = oct_f32_of_bits(atomic_load(&job.found.amax));
     if (g->saturated)
         g->saturated[0] += atomic_load(&job.found.saturated[0]);
+    if (g->clipped)
+        g->clipped[0] += atomic_load(&job.found.clipped);
+    if (g->y_above)
+        g->y_above[0] += atomic_load(&job.found.above_all);
     return OCT_OK;
 }
 
@@ -269,12 +357,6 @@ static enum oct_status bn_bwd_reduce(oct_backend *backend, const struct oct_bn_b
 }
 
 /* bn_bwd_finalize */
-
-static void write_gradient(float *to, double sum, enum oct_write mode)
-{
-    float value = (float)sum;
-    *to = mode == OCT_ACCUMULATE ? *to + value : value;
-}
 
 static void bwd_finalize_work(void *args, int64_t item, int thread)
 {
@@ -394,9 +476,11 @@ static enum oct_status bn_bwd_apply(oct_backend *backend, const struct oct_bn_bw
 void oct_cpu_norm_install(oct_backend *backend)
 {
     backend->bn_finalize = bn_finalize;
+    backend->affine_finalize = affine_finalize;
     backend->act_fwd = act_fwd;
     backend->bn_workspace = bn_workspace;
     backend->bn_bwd_reduce = bn_bwd_reduce;
     backend->bn_bwd_finalize = bn_bwd_finalize;
+    backend->affine_bwd_finalize = affine_bwd_finalize;
     backend->bn_bwd_apply = bn_bwd_apply;
 }

@@ -4,6 +4,7 @@
 #include "cpu/vec_ops.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The pool's work takes its argument struct as void *; no item writes to it. */
 static void run(oct_backend *backend, int64_t items, oct_pool_work *work, const void *args)
@@ -106,8 +107,16 @@ static enum oct_status ema(oct_backend *backend, const struct oct_ema_args *a)
 /* The clip value of one entry; false if this step has no usable statistic. */
 static int next_clip(const struct oct_range_update_args *a, int i, float amax, float *clip)
 {
+    if (a->rule == OCT_CLIP_FIXED) {
+        *clip = a->a;
+        return 1;
+    }
     if (!(amax > 0.0f) || oct_not_finite(amax))
         return 0;
+    if (a->rule == OCT_CLIP_SHARE) {
+        *clip = (a->share && a->share[0] > 0.0f ? a->share[0] : a->a) * amax;
+        return 1;
+    }
     int restart = a->rule == OCT_CLIP_AMAX || !a->visited[i];
     if (a->rule == OCT_CLIP_TAIL) {
         int bell = oct_clip_is_bell(a->above[i], a->lambda, a->population);
@@ -120,27 +129,73 @@ static int next_clip(const struct oct_range_update_args *a, int i, float amax, f
     return 1;
 }
 
+/* By bits: NaN wins and shows. */
+static float largest_of(const float *amax, int count)
+{
+    float largest = amax[0];
+    for (int j = 1; j < count; j++)
+        largest = oct_bits_of_f32(amax[j]) > oct_bits_of_f32(largest) ? amax[j] : largest;
+    return largest;
+}
+
 static void range_update_all(void *arg, int64_t item, int thread)
 {
     (void)item, (void)thread;
     const struct oct_range_update_args *a = arg;
     const struct oct_range *range = &a->range;
     for (int i = 0; i < range->count; i++) {
-        float amax = a->amax[i];
-        for (int j = 1; range->count == 1 && j < a->amax_count; j++) {
-            uint32_t rival = oct_bits_of_f32(a->amax[j]); /* by bits: NaN wins and shows */
-            amax = rival > oct_bits_of_f32(amax) ? a->amax[j] : amax;
-        }
+        float amax = 0.0f;
+        if (a->amax)
+            amax = range->count == 1 ? largest_of(a->amax, a->amax_count) : a->amax[i];
+        if (a->plus)
+            amax = amax + a->plus[0];
         int usable = next_clip(a, i, amax, &range->clip[i]);
-        float inverse = oct_inverse_of_clip(range->clip[i], range->code_max);
-        range->scale[i] = oct_scale_of_clip(range->clip[i], range->code_max);
-        range->inverse[i] = usable ? inverse : 0.0f;
+        struct oct_steps steps = oct_steps_of_clip(range->clip[i], range->code_max, range->pow2);
+        range->scale[i] = steps.scale;
+        range->inverse[i] = usable ? steps.inverse : 0.0f;
     }
 }
 
 static enum oct_status range_update(oct_backend *backend, const struct oct_range_update_args *a)
 {
+    OCT_TRY(oct_check_range_update(a));
     run(backend, 1, range_update_all, a);
+    return OCT_OK;
+}
+
+/* The first of the smallest distances decides. */
+static void search_choose(void *arg, int64_t item, int thread)
+{
+    const struct oct_cosine_search_args *a = arg;
+    double best = 1.0;
+    int chosen = -1;
+    (void)item, (void)thread;
+    for (int j = 0; j < a->candidates; j++) {
+        double d =
+            oct_cosine_distance(a->sums[0], a->sums[1 + j], a->sums[1 + OCT_SEARCH_CANDIDATES + j]);
+        if (d < best) {
+            best = d;
+            chosen = j;
+        }
+    }
+    if (chosen < 0)
+        return;
+    a->share[0] = a->factor[chosen];
+    a->distance[0] = (float)best;
+    if (a->lr_factor)
+        a->lr_factor[0] = oct_deviation_factor(a->distance[0], a->alpha, a->beta);
+}
+
+static enum oct_status cosine_search(oct_backend *backend, const struct oct_cosine_search_args *a)
+{
+    OCT_TRY(oct_check_cosine_search(a));
+    struct oct_search_job job = {.args = a, .amax = largest_of(a->amax, a->amax_count)};
+    memset(a->sums, 0, OCT_SEARCH_SUMS * sizeof *a->sums);
+    if (!(job.amax > 0.0f) || oct_not_finite(job.amax))
+        return OCT_OK;
+    run(backend, oct_vec_items(a->rows * a->channels, OCT_VEC_CHUNK),
+        oct_cpu_of(backend)->ops->search, &job);
+    run(backend, 1, search_choose, a);
     return OCT_OK;
 }
 
@@ -152,6 +207,7 @@ void oct_cpu_ops_install(oct_backend *table)
     table->channel_sum = channel_sum;
     table->count_above = count_above;
     table->range_update = range_update;
+    table->cosine_search = cosine_search;
     table->pool = pool;
     table->pool_bwd = pool_bwd;
     table->image = image;

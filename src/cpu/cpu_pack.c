@@ -37,7 +37,7 @@ static void quantise_row(const struct job *j, int8_t *const code[2], const float
 {
     const struct oct_range *range = &j->args->range;
     int bad = j->cpu->conv->quantise(code[0], j->args->planes > 1 ? code[1] : NULL, w, n,
-        range->inverse[range->count > 1 ? k : 0], range->code_max);
+        range->inverse[range->count > 1 ? k : 0], range);
     if (bad)
         __atomic_store_n(j->args->flag, 1, __ATOMIC_RELAXED);
 }

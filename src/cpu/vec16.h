@@ -37,6 +37,14 @@ V_INLINE vm vm_or(vm a, vm b)
 {
     return a | b;
 }
+V_INLINE vm vm_and(vm a, vm b)
+{
+    return a & b;
+}
+V_INLINE vm vm_not(vm a)
+{
+    return (vm)~a;
+}
 V_INLINE vm vm_none(void)
 {
     return 0;
@@ -218,6 +226,16 @@ V_INLINE vm vm_first(int n)
 V_INLINE vm vm_or(vm a, vm b)
 {
     V_EACH a.v[l] |= b.v[l];
+    return a;
+}
+V_INLINE vm vm_and(vm a, vm b)
+{
+    V_EACH a.v[l] &= b.v[l];
+    return a;
+}
+V_INLINE vm vm_not(vm a)
+{
+    V_EACH a.v[l] = ~a.v[l];
     return a;
 }
 V_INLINE vm vm_none(void)

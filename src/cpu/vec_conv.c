@@ -403,18 +403,29 @@ static void interleave4(int8_t *to, const int8_t *const from[4], int columns, in
     }
 }
 
-static int quantise(int8_t *hi, int8_t *lo, const float *x, int64_t n, float inverse, int code_max)
+INLINE int quantise_on(enum oct_grid grid, int8_t *hi, int8_t *lo, const float *x, int64_t n,
+    float inverse, int code_max)
 {
     int bad = 0;
     for (int64_t i = 0; i < n; i++) {
         int not_finite = oct_not_finite(x[i]);
-        int q = oct_quantise(not_finite ? 0.0f : x[i], inverse, code_max);
+        int q = oct_quantise_on(grid, not_finite ? 0.0f : x[i], inverse, code_max);
         bad |= not_finite;
         hi[i] = (int8_t)(lo ? oct_plane_hi(q) : q);
         if (lo)
             lo[i] = (int8_t)oct_plane_lo(q);
     }
     return bad;
+}
+
+static int quantise(
+    int8_t *hi, int8_t *lo, const float *x, int64_t n, float inverse, const struct oct_range *range)
+{
+    if (range->grid == OCT_GRID_UNIFORM)
+        return quantise_on(OCT_GRID_UNIFORM, hi, lo, x, n, inverse, range->code_max);
+    if (range->grid == OCT_GRID_FLAG)
+        return quantise_on(OCT_GRID_FLAG, hi, lo, x, n, inverse, range->code_max);
+    return quantise_on(OCT_GRID_MU8, hi, lo, x, n, inverse, range->code_max);
 }
 
 const struct oct_vec_conv JOIN(oct_vec_conv_, OCT_VEC) = {

@@ -65,7 +65,8 @@ struct oct_vec_conv {
      * multiple of 16. */
     void (*interleave4)(int8_t *to, const int8_t *const from[4], int columns, int columns_out);
     /* hi[i] (and lo[i] unless NULL) = codes of x[i]; not finite: code 0, returns 1 */
-    int (*quantise)(int8_t *hi, int8_t *lo, const float *x, int64_t n, float inverse, int code_max);
+    int (*quantise)(int8_t *hi, int8_t *lo, const float *x, int64_t n, float inverse,
+        const struct oct_range *range);
 };
 
 extern const struct oct_vec_conv oct_vec_conv_base, oct_vec_conv_avx512;

@@ -37,6 +37,19 @@ V_INLINE float oct_float_of_magnitude(int32_t magnitude)
     return magnitude < OCT_MIN_NORMAL_BITS ? 0.0f : oct_f32_of_bits((uint32_t)magnitude);
 }
 
+/* Codes of n values on a grid that is not uniform. One copy for all loops that may need it: theirs
+ * stay as they are. */
+__attribute__((unused, noinline)) static void oct_grid_codes(
+    enum oct_grid grid, const float *v, int n, int code_max, int32_t *code)
+{
+    if (grid == OCT_GRID_MU8)
+        for (int i = 0; i < n; i++)
+            code[i] = oct_quantise_on(OCT_GRID_MU8, v[i], 1.0f, code_max);
+    else
+        for (int i = 0; i < n; i++)
+            code[i] = oct_quantise_on(OCT_GRID_FLAG, v[i], 1.0f, code_max);
+}
+
 V_INLINE void oct_raise(uint32_t *flag)
 {
     if (flag)

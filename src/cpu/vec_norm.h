@@ -10,7 +10,7 @@
 
 #include "backend_check.h"
 #include "cpu/cpu.h"
-#include "cpu/vec16.h"
+#include "cpu/vec_inline.h"
 
 enum {
     OCT_NORM_UNIT = 64,
@@ -22,7 +22,8 @@ struct oct_norm_found {
     float amax;
     uint32_t not_finite;
     int64_t saturated[2]; /* x; or the copies per channel and per tensor */
-    int64_t above_all;
+    int64_t above_all;    /* |dy| above sigma; |y| above its limit */
+    int64_t clipped;
     float *channel_amax;     /* wide, of this thread; NULL: not wanted */
     uint32_t *channel_above; /* wide, of this thread; NULL: not wanted */
 };
@@ -46,6 +47,19 @@ struct oct_vec_norm {
 extern const struct oct_vec_norm oct_vec_norm_base, oct_vec_norm_avx512;
 
 #ifdef OCT_VEC
+/* Codes of four vectors of quotients on a grid that is not uniform. */
+__attribute__((unused, noinline)) static void vi_grid_codes(
+    enum oct_grid grid, const vf v[4], int code_max, vi code[4])
+{
+    float x[OCT_NORM_UNIT];
+    int32_t q[OCT_NORM_UNIT];
+    for (int k = 0; k < 4; k++)
+        vf_store_f32(x + 16 * k, 16, v[k]);
+    oct_grid_codes(grid, x, OCT_NORM_UNIT, code_max, q);
+    for (int k = 0; k < 4; k++)
+        code[k] = vi_load((const uint32_t *)q + 16 * k);
+}
+
 void OCT_VEC_NAME(oct_act_fwd)(const struct oct_act_fwd_args *args, int64_t first, int64_t count,
     struct oct_norm_found *found);
 void OCT_VEC_NAME(oct_bwd_reduce)(

@@ -14,7 +14,7 @@ struct bwd_kind {
 
 V_INLINE struct bwd_kind kind_of(enum oct_dtype da, enum oct_dtype y, int relu, const uint8_t *mask)
 {
-    struct bwd_kind kind = {(int)da, (int)y, !relu ? GATE_OPEN : mask ? GATE_MASK : GATE_Z};
+    struct bwd_kind kind = {(int)da, (int)y, mask ? GATE_MASK : relu ? GATE_Z : GATE_OPEN};
     return kind;
 }
 
@@ -141,6 +141,19 @@ V_INLINE void random_bytes(uint32_t key, uint64_t element, vi random[4])
         random[k] = vi_load_u8(bytes + 16 * k);
 }
 
+/* Writes or adds n elements at i. */
+V_INLINE void put_values(
+    enum oct_dtype dtype, void *to, enum oct_write mode, int64_t i, int n, const vf values[4])
+{
+    for (int k = 0; k < 4; k++) {
+        int m = v_lanes_of(n, k);
+        vf out = values[k];
+        if (mode == OCT_ACCUMULATE)
+            out = vf_add(vf_load(dtype, to, i + 16 * k, m), out);
+        vf_store(dtype, to, i + 16 * k, m, out);
+    }
+}
+
 /* dy of n elements at i; writes dz to the residual branch on the way. */
 V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kind kind, int64_t i,
     int64_t channel, int n, vf dy[4])
@@ -158,15 +171,18 @@ V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kin
         if (kind.gate == GATE_MASK)
             dz[k] = vf_keep(vm_load_bits(g->mask, at, m), dz[k]);
     }
-    if (g->d_residual)
+    if (g->d_residual && g->residual_mask) { /* another gate than the branch's own */
+        vf kept[4];
         for (int k = 0; k < 4; k++) {
             int m = v_lanes_of(n, k);
             int64_t at = i + 16 * k;
-            vf out = dz[k];
-            if (g->d_residual_mode == OCT_ACCUMULATE)
-                out = vf_add(vf_load(g->d_residual_dtype, g->d_residual, at, m), out);
-            vf_store(g->d_residual_dtype, g->d_residual, at, m, out);
+            kept[k] = vf_keep(vm_load_bits(g->residual_mask, at, m),
+                vf_load((enum oct_dtype)kind.da, g->da, at, m));
         }
+        put_values(g->d_residual_dtype, g->d_residual, g->d_residual_mode, i, n, kept);
+    } else if (g->d_residual) {
+        put_values(g->d_residual_dtype, g->d_residual, g->d_residual_mode, i, n, dz);
+    }
     for (int k = 0; k < 4; k++) {
         int64_t c = channel + 16 * k;
         vf xhat = vf_affine(y[k], vf_load_f32(g->ix + c, 16), vf_load_f32(g->jx + c, 16));
@@ -178,8 +194,8 @@ V_INLINE void apply_values(const struct oct_bn_bwd_apply_args *g, struct bwd_kin
 
 /* v[4] are the unclamped quotients. One loop per decision: the four vectors of a step run without
  * branches between them. */
-V_INLINE void store_codes(
-    int8_t *q, int8_t *q_lo, int64_t i, int n, vf v[4], vf bound, const vi *random, vi *saturated)
+V_INLINE void store_codes(int8_t *q, int8_t *q_lo, int64_t i, int n, vf v[4], vf bound,
+    const struct oct_range *range, const vi *random, vi *saturated)
 {
     vi code[4], lo[4];
     if (saturated)
@@ -188,7 +204,9 @@ V_INLINE void store_codes(
     if (q_lo) /* planes must split a clamped code */
         for (int k = 0; k < 4; k++)
             v[k] = vf_clamp(v[k], bound);
-    if (random)
+    if (range->grid != OCT_GRID_UNIFORM)
+        vi_grid_codes(range->grid, v, range->code_max, code);
+    else if (random)
         for (int k = 0; k < 4; k++)
             code[k] = vi_codes_stochastic(v[k], bound, random[k]);
     else
@@ -217,14 +235,14 @@ V_INLINE void apply_codes(const struct oct_bn_bwd_apply_args *g, const struct ap
     if (g->q_channel) {
         for (int k = 0; k < 4; k++)
             v[k] = vf_mul(dy[k], vf_load_f32(g->range_channel.inverse + channel + 16 * k, 16));
-        store_codes(g->q_channel, g->q_channel_lo, i, n, v, consts->bound_channel, random,
-            g->saturated ? &sums->saturated[0] : NULL);
+        store_codes(g->q_channel, g->q_channel_lo, i, n, v, consts->bound_channel,
+            &g->range_channel, random, g->saturated ? &sums->saturated[0] : NULL);
     }
     if (g->q_tensor) {
         for (int k = 0; k < 4; k++)
             v[k] = vf_mul(dy[k], consts->inverse);
-        store_codes(g->q_tensor, g->q_tensor_lo, i, n, v, consts->bound_tensor, random,
-            g->saturated ? &sums->saturated[1] : NULL);
+        store_codes(g->q_tensor, g->q_tensor_lo, i, n, v, consts->bound_tensor, &g->range_tensor,
+            random, g->saturated ? &sums->saturated[1] : NULL);
     }
 }
 
@@ -255,8 +273,7 @@ V_INLINE void apply_unit(const struct oct_bn_bwd_apply_args *g, struct bwd_kind 
         for (int k = 0; k < 4; k++)
             sums->above_all = vi_count(sums->above_all, vf_gt(vf_abs(dy[k]), consts->sigma_all));
     if (g->dy)
-        for (int k = 0; k < 4; k++)
-            vf_store(g->dy_dtype, g->dy, i + 16 * k, v_lanes_of(n, k), dy[k]);
+        put_values(g->dy_dtype, g->dy, g->dy_mode, i, n, dy);
     if (g->q_channel || g->q_tensor)
         apply_codes(g, consts, i, channel, n, dy, sums);
 }

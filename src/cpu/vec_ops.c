@@ -4,13 +4,14 @@
 
 #include "base/rng.h"
 
-enum { BLOCK = 1024, LOSS_BLOCK = 64 };
+enum { BLOCK = 1024, LOSS_BLOCK = 64, GRID_BLOCK = 64 };
 
 /* One run of at most BLOCK elements of a tensor to be quantised. */
 struct run {
     const void *x;
     const float *inverse; /* one per element */
     int n, code_max;
+    enum oct_grid grid;
     uint32_t key;
     uint64_t element; /* global index of the first element: keys the random bytes */
     int8_t *q, *q_lo;
@@ -55,9 +56,35 @@ V_INLINE void quantise_as(struct run *run, enum oct_dtype dtype, enum oct_roundi
         quantise_run(run, dtype, rounding, 1);
 }
 
+/* A grid that is not uniform. */
+static void quantise_grid(struct run *run, enum oct_dtype dtype)
+{
+    int32_t clipped = 0, magnitude = 0, code[GRID_BLOCK];
+    float v[GRID_BLOCK];
+    for (int i0 = 0; i0 < run->n; i0 += GRID_BLOCK) {
+        int n = run->n - i0 < GRID_BLOCK ? run->n - i0 : GRID_BLOCK;
+        for (int i = 0; i < n; i++) {
+            float x = oct_load(run->x, dtype, i0 + i);
+            int32_t m = oct_magnitude(x);
+            magnitude = m > magnitude ? m : magnitude;
+            v[i] = x * run->inverse[i0 + i];
+            clipped += fabsf(v[i]) > (float)run->code_max;
+        }
+        oct_grid_codes(run->grid, v, n, run->code_max, code);
+        for (int i = 0; i < n; i++)
+            run->q[i0 + i] = (int8_t)(run->q_lo ? oct_plane_hi(code[i]) : code[i]);
+        for (int i = 0; run->q_lo && i < n; i++)
+            run->q_lo[i0 + i] = (int8_t)oct_plane_lo(code[i]);
+    }
+    run->clipped += clipped;
+    run->not_finite |= magnitude >= OCT_INF_BITS;
+}
+
 static void quantise_block(struct run *run, enum oct_dtype dtype, enum oct_rounding rounding)
 {
-    if (dtype == OCT_BF16 && rounding == OCT_STOCHASTIC)
+    if (run->grid != OCT_GRID_UNIFORM)
+        quantise_grid(run, dtype);
+    else if (dtype == OCT_BF16 && rounding == OCT_STOCHASTIC)
         quantise_as(run, OCT_BF16, OCT_STOCHASTIC);
     else if (dtype == OCT_BF16)
         quantise_as(run, OCT_BF16, OCT_NEAREST);
@@ -89,7 +116,7 @@ static void quantise(void *arg, int64_t item, int thread)
     int64_t total = a->rows * a->channels;
     int wide = a->range.count > 1 && a->channels > BLOCK; /* rows longer than a run */
     int length = wide ? BLOCK : spread_inverse(a, pattern);
-    struct run run = {.code_max = a->range.code_max, .inverse = pattern};
+    struct run run = {.code_max = a->range.code_max, .grid = a->range.grid, .inverse = pattern};
     uint64_t base = 0;
 
     if (a->rounding == OCT_STOCHASTIC) {
@@ -115,6 +142,46 @@ static void quantise(void *arg, int64_t item, int thread)
         oct_raise(a->flag);
     if (a->saturated && run.clipped)
         __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
+}
+
+/* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */
+V_INLINE void search_candidate(
+    const float *x, const int32_t *g, int n, float inverse, int code_max, int64_t *gq, int64_t *q2)
+{
+    int64_t both = 0, square = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t q = oct_quantise(x[i], inverse, code_max);
+        both += q * g[i];
+        square += q * q;
+    }
+    *gq += both;
+    *q2 += square;
+}
+
+static void search(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_search_job *job = arg;
+    const struct oct_cosine_search_args *a = job->args;
+    int64_t end = a->rows * a->channels, first = item * OCT_VEC_CHUNK;
+    int64_t sums[OCT_SEARCH_SUMS] = {0};
+    float fine = oct_inverse_of_clip(job->amax, OCT_CODE16_MAX), x[BLOCK];
+    int32_t g[BLOCK];
+
+    end = first + OCT_VEC_CHUNK < end ? first + OCT_VEC_CHUNK : end;
+    for (int64_t at = first; at < end; at += BLOCK) {
+        int n = end - at < BLOCK ? (int)(end - at) : BLOCK;
+        for (int i = 0; i < n; i++) {
+            x[i] = oct_load(a->x, a->dtype, at + i);
+            g[i] = oct_quantise(x[i], fine, OCT_CODE16_MAX);
+            sums[0] += (int64_t)g[i] * g[i];
+        }
+        for (int j = 0; j < a->candidates; j++)
+            search_candidate(x, g, n, oct_inverse_of_clip(a->factor[j] * job->amax, a->code_max),
+                a->code_max, &sums[1 + j], &sums[1 + OCT_SEARCH_CANDIDATES + j]);
+    }
+    for (int k = 0; k < OCT_SEARCH_SUMS; k++)
+        __atomic_fetch_add(&a->sums[k], sums[k], __ATOMIC_RELAXED);
 }
 
 V_INLINE void image_rows(
@@ -224,7 +291,8 @@ V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int 
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
     const float *restrict dw = a->dw + from;
-    const struct oct_sgd_rates rates = {a->step->lr, a->mu, a->weight_decay, nesterov};
+    const struct oct_sgd_rates rates = {
+        oct_sgd_lr(a->step->lr, a->lr_factor), a->mu, a->weight_decay, nesterov};
     int32_t amax = 0;
     for (int i = 0; i < n; i++) {
         oct_sgd_element(&w[i], &momentum[i], dw[i], rates);
@@ -234,13 +302,40 @@ V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int 
     return amax;
 }
 
+static int32_t sgd_barrier_run(const struct oct_sgd_args *a, int64_t from, int n)
+{
+    float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
+    const float *restrict dw = a->dw + from;
+    const struct oct_sgd_rates rates = {
+        oct_sgd_lr(a->step->lr, a->lr_factor), a->mu, a->weight_decay, a->nesterov};
+    const float t = a->step->temperature, tau = a->barrier.tau, lam = a->barrier.lam;
+    int64_t barrier = 0, all = 0;
+    int32_t amax = 0;
+    for (int i = 0; i < n; i++) {
+        float p = oct_barrier_gradient(w[i], tau, t, lam);
+        barrier += oct_fixed_magnitude(p);
+        all += oct_fixed_magnitude(dw[i] + p);
+        oct_sgd_element(&w[i], &momentum[i], dw[i], rates);
+        w[i] = w[i] - rates.lr * p;
+        int32_t magnitude = oct_magnitude(w[i]);
+        amax = magnitude > amax ? magnitude : amax;
+    }
+    __atomic_fetch_add(&a->barrier.sums[0], barrier, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->barrier.sums[1], all, __ATOMIC_RELAXED);
+    return amax;
+}
+
 static void sgd(void *arg, int64_t item, int thread)
 {
     (void)thread;
     const struct oct_sgd_args *a = arg;
     int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
     int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
-    int32_t amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
+    int32_t amax;
+    if (a->barrier.lam > 0.0f)
+        amax = sgd_barrier_run(a, from, n);
+    else
+        amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
     if (a->amax)
         raise_amax(a->amax, amax);
 }
@@ -265,6 +360,7 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .sum_merge = OCT_VEC_NAME(oct_vec_sum_merge),
     .count_chunk = OCT_VEC_NAME(oct_vec_count_chunk),
     .count_merge = OCT_VEC_NAME(oct_vec_count_merge),
+    .search = search,
     .quantise = quantise,
     .pool = OCT_VEC_NAME(oct_vec_pool),
     .pool_bwd = OCT_VEC_NAME(oct_vec_pool_bwd),

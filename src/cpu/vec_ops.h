@@ -25,6 +25,12 @@ static inline int64_t oct_vec_items(int64_t count, int64_t per_item)
     return (count + per_item - 1) / per_item;
 }
 
+/* cosine_search with a usable amax; sums are clear. */
+struct oct_search_job {
+    const struct oct_cosine_search_args *args;
+    float amax;
+};
+
 struct oct_vec_ops {
     /* Items: chunks of OCT_REDUCE_PIXELS rows, results in the workspace; then the merges, items:
      * blocks of OCT_VEC_CHANNELS channels. arg: oct_channel_stats_args, oct_channel_sum_args,
@@ -32,6 +38,7 @@ struct oct_vec_ops {
     oct_pool_work *stats_chunk, *stats_merge;
     oct_pool_work *sum_chunk, *sum_merge;
     oct_pool_work *count_chunk, *count_merge;
+    oct_pool_work *search;   /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
     oct_pool_work *quantise; /* items: oct_vec_quantise_rows rows */
     oct_pool_work *pool;     /* items: output rows n * P + p */
     oct_pool_work *pool_bwd; /* items: input rows n * H + h */

@@ -51,7 +51,13 @@ enum oct_status oct_graph_update(
             .mu = momentum,
             .weight_decay = param->decay ? weight_decay : 0.0f,
             .nesterov = nesterov,
+            .lr_factor = oct_buffer_data(param->lr_factor),
             .amax = oct_buffer_data(param->amax)};
+        if (param->barrier) {
+            args.barrier.lam = g->numerics->barrier.lam;
+            args.barrier.tau = param->tau;
+            args.barrier.sums = oct_buffer_data(param->barrier);
+        }
         OCT_TRY(g->backend->sgd(g->backend, &args));
     }
     oct_op_end(g, NULL, "sgd", begin);

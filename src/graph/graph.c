@@ -125,7 +125,7 @@ int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, b
         param->dim[i] = dim[i];
         param->count *= dim[i];
     }
-    snprintf(param->name, sizeof param->name, "%s.%s", node, suffix);
+    snprintf(param->name, sizeof param->name, "%s%s%s", node, *node ? "." : "", suffix);
     size_t bytes = 4 * (size_t)param->count;
     param->value = oct_plan_book(g->plan, bytes, OCT_PERSISTENT, 0, "%s", param->name);
     param->momentum = oct_plan_book(g->plan, bytes, OCT_PERSISTENT, 0, "%s.mom", param->name);
@@ -134,6 +134,34 @@ int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, b
     if (g->with_average)
         param->average = oct_plan_book(g->plan, bytes, OCT_PERSISTENT, 0, "%s.ema", param->name);
     return g->param_count++;
+}
+
+void oct_graph_initial(struct oct_graph *g, int param, enum oct_initial initial, float value)
+{
+    if (g->status != OCT_OK)
+        return;
+    g->params[param].initial = initial;
+    g->params[param].initial_value = value;
+}
+
+void oct_graph_lr_factor(struct oct_graph *g, int param, float factor)
+{
+    if (g->status != OCT_OK)
+        return;
+    struct oct_param *p = &g->params[param];
+    p->lr_factor = oct_plan_book(g->plan, 4, OCT_PERSISTENT, 0, "%s.lr_factor", p->name);
+    p->initial_lr_factor = factor;
+}
+
+void oct_graph_scale_initial(struct oct_graph *g, const char *name, float factor)
+{
+    for (int i = 0; i < g->param_count; i++)
+        if (strcmp(g->params[i].name, name) == 0) {
+            g->params[i].initial_value *= factor;
+            return;
+        }
+    if (g->status == OCT_OK)
+        g->status = oct_fail(OCT_INTERNAL, "there is no parameter %s to initialise", name);
 }
 
 void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,
@@ -160,6 +188,8 @@ void oct_graph_range_state(
     oct_graph_state(g, range->clip, OCT_F32, 1, &count, "scheme.%s.clip", name);
     oct_graph_state(g, range->label, OCT_U8, 1, &count, "scheme.%s.label", name);
     oct_graph_state(g, range->visited, OCT_U8, 1, &count, "scheme.%s.visited", name);
+    oct_graph_state(g, range->share, OCT_F32, 1, &one, "scheme.%s.share", name);
+    oct_graph_state(g, range->distance, OCT_F32, 1, &one, "scheme.%s.distance", name);
     oct_graph_state(g, range->average, OCT_F32, 1, &one, "scheme.%s.average", name);
     oct_graph_state(g, range->average_scale, OCT_F32, 1, &one, "scheme.%s.average_scale", name);
     oct_graph_state(g, range->average_inverse, OCT_F32, 1, &one, "scheme.%s.average_inverse", name);

@@ -53,15 +53,31 @@ struct oct_pre {
     struct oct_buffer *saturated;    /* s64[2]: clipped codes of the two copies, for reports */
     struct oct_buffer *dy_amax;      /* f32[K]: largest |dY| per channel, where it was gathered */
     struct oct_buffer *dy_sample;    /* f32: dY before quantisation, in sampled steps */
+    struct oct_buffer *forward;      /* s64[2]: elements of a clipped channel that were clipped;
+                                      * of y beyond its declared range; for reports */
+    struct oct_buffer *lr_factor;    /* f32[1] of the weight, where dY is searched; or NULL */
+};
+
+/* How a parameter begins. */
+enum oct_initial {
+    OCT_INITIAL_CONSTANT, /* the value itself */
+    OCT_INITIAL_NORMAL,   /* standard deviation */
+    OCT_INITIAL_UNIFORM   /* bound of either side */
 };
 
 struct oct_param {
     char name[72]; /* torchvision's */
+    enum oct_initial initial;
+    float initial_value;
     int dims;
     int64_t dim[4], count;
     bool decay;                                           /* weight decay applies */
     struct oct_buffer *value, *momentum, *grad, *average; /* f32[count]; average: EMA or NULL */
     struct oct_buffer *amax;                              /* f32[1]: max |value|, or NULL */
+    struct oct_buffer *lr_factor;                         /* f32[1], state, or NULL */
+    float initial_lr_factor;                              /* what lr_factor begins at */
+    struct oct_buffer *barrier; /* s64[2]: sums for reports, where a barrier holds it; or NULL */
+    float tau;                  /* of the barrier */
 };
 
 /* Device memory that a checkpoint stores besides parameters. */
@@ -144,6 +160,7 @@ struct oct_graph {
     /* set by the trainer before each pass */
     bool training;
     bool fresh;               /* no earlier step's statistics exist yet */
+    bool search;              /* shares of clip values are searched in this step */
     enum oct_write grad_mode; /* overwrite on the first of several accumulated batches */
     float label_smoothing, grad_scale;
     const struct oct_observer *observer;
@@ -162,6 +179,19 @@ int oct_add_image(struct oct_graph *g, int h, int w, int c);
 int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_conv_attr *attr);
 /* relu?(bn(y) (+ residual)); residual -1: none */
 int oct_add_norm(struct oct_graph *g, int y, const char *name, int residual, bool relu);
+/* Any of bias, scale, residual and ReLU may be missing. y is any value. */
+struct oct_affine_attr {
+    const char *owner;     /* parameters are called OWNER.BIAS, or BIAS if owner is "" */
+    const char *bias;      /* NULL: none */
+    const char *scale;     /* one multiplier of all y; NULL: none */
+    bool bias_per_channel; /* else one bias for all */
+    bool relu, decay;      /* decay: weight decay applies to bias and scale */
+    float lr_factor;       /* on the learning rate of bias and scale; 0: 1 */
+    bool adds_reals;       /* the residual is read unquantised, whatever the scheme says */
+};
+/* relu?(scale y + bias (+ residual)); residual -1: none */
+int oct_add_affine(
+    struct oct_graph *g, int y, const char *name, int residual, const struct oct_affine_attr *attr);
 int oct_add_max_pool(struct oct_graph *g, int x, const char *name, int window, int stride, int pad);
 int oct_add_global_pool(struct oct_graph *g, int x, const char *name);
 int oct_add_linear(struct oct_graph *g, int x, const char *name, int k);
@@ -198,8 +228,14 @@ int oct_graph_value(
     struct oct_graph *g, enum oct_value_kind kind, const char *name, int n, int h, int w, int c);
 struct oct_node *oct_graph_node(struct oct_graph *g, const struct oct_node_type *type,
     const char *name, size_t self_bytes, int in0, int in1, int out);
+/* NODE.SUFFIX, or SUFFIX if node is ""; begins at 0. */
 int oct_graph_param(struct oct_graph *g, const char *node, const char *suffix, bool decay, int dims,
     const int64_t *dim);
+void oct_graph_initial(struct oct_graph *g, int param, enum oct_initial initial, float value);
+/* A factor on the parameter's learning rate. */
+void oct_graph_lr_factor(struct oct_graph *g, int param, float factor);
+/* Multiplies the initial values of the parameter of that name; 0: they are 0. */
+void oct_graph_scale_initial(struct oct_graph *g, const char *name, float factor);
 void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dtype dtype, int dims,
     const int64_t *dim, const char *name, ...) __attribute__((format(printf, 6, 7)));
 void oct_graph_range_state(

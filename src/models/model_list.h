@@ -9,4 +9,15 @@ void oct_build_resnet_cifar(
 void oct_build_resnet_imagenet(
     struct oct_graph *g, int image, const struct oct_model *model, int classes);
 
+void oct_build_lenet5(struct oct_graph *g, int image, const struct oct_model *model, int classes);
+void oct_build_vgg11(struct oct_graph *g, int image, const struct oct_model *model, int classes);
+void oct_build_preact_cifar(
+    struct oct_graph *g, int image, const struct oct_model *model, int classes);
+void oct_build_preact_imagenet(
+    struct oct_graph *g, int image, const struct oct_model *model, int classes);
+void oct_build_fixup_cifar(
+    struct oct_graph *g, int image, const struct oct_model *model, int classes);
+void oct_build_fixup_imagenet(
+    struct oct_graph *g, int image, const struct oct_model *model, int classes);
+
 #endif

@@ -15,6 +15,16 @@ static const struct oct_model registry[] = {
     {"resnet18", 224, 3, oct_build_resnet_imagenet, {2, 2, 2, 2}, false},
     {"resnet34", 224, 3, oct_build_resnet_imagenet, {3, 4, 6, 3}, false},
     {"resnet50", 224, 3, oct_build_resnet_imagenet, {3, 4, 6, 3}, true},
+    {"lenet5", 28, 1, oct_build_lenet5, {0}, false},
+    {"vgg11", 32, 3, oct_build_vgg11, {0}, false},
+    {"preact_resnet8", 32, 3, oct_build_preact_cifar, {1, 1, 1}, false},
+    {"preact_resnet20", 32, 3, oct_build_preact_cifar, {3, 3, 3}, false},
+    {"preact_resnet18", 224, 3, oct_build_preact_imagenet, {2, 2, 2, 2}, false},
+    {"preact_resnet50", 224, 3, oct_build_preact_imagenet, {3, 4, 6, 3}, true},
+    {"fixup_resnet8", 32, 3, oct_build_fixup_cifar, {1, 1, 1}, false},
+    {"fixup_resnet20", 32, 3, oct_build_fixup_cifar, {3, 3, 3}, false},
+    {"fixup_resnet18", 224, 3, oct_build_fixup_imagenet, {2, 2, 2, 2}, false},
+    {"fixup_resnet50", 224, 3, oct_build_fixup_imagenet, {3, 4, 6, 3}, true},
 };
 
 const struct oct_model *oct_model_at(size_t index)
@@ -79,23 +89,18 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* Inputs of the layer a parameter belongs to: a bias takes those of the weight before it. */
 static void initial_values(const struct oct_graph *g, int index, uint64_t seed, float *w)
 {
     const struct oct_param *param = &g->params[index];
-    const struct oct_param *weight =
-        param->dims == 4 ? param : &g->params[index > 0 ? index - 1 : 0];
-    bool classifier = weight->dims == 4 && ends_with(weight->name, "fc.weight");
+    float value = param->initial_value;
 
-    if (classifier)
-        fill_uniform(w, param->count, 1.0f / sqrtf((float)weight->dim[3]), seed, (uint32_t)index);
-    else if (param->dims == 4)
-        fill_normal(w, param->count,
-            sqrtf(2.0f / (float)(param->dim[0] * param->dim[1] * param->dim[2])), seed,
-            (uint32_t)index);
+    if (param->initial == OCT_INITIAL_UNIFORM && value != 0.0f)
+        fill_uniform(w, param->count, value, seed, (uint32_t)index);
+    else if (param->initial == OCT_INITIAL_NORMAL && value != 0.0f)
+        fill_normal(w, param->count, value, seed, (uint32_t)index);
     else
         for (int64_t i = 0; i < param->count; i++)
-            w[i] = ends_with(param->name, ".weight") ? 1.0f : 0.0f;
+            w[i] = value;
 }
 
 static enum oct_status upload_ones(struct oct_graph *g, const struct oct_state *state, float *w)
@@ -122,6 +127,9 @@ enum oct_status oct_model_initialise(struct oct_graph *g, uint64_t seed)
         size_t bytes = sizeof(float) * (size_t)param->count;
         initial_values(g, i, seed, w);
         OCT_OUT(g->backend->upload(g->backend, param->value->data, w, bytes));
+        if (param->initial_lr_factor > 0.0f)
+            OCT_OUT(g->backend->upload(
+                g->backend, param->lr_factor->data, &param->initial_lr_factor, sizeof(float)));
         if (param->average)
             OCT_OUT(g->backend->upload(g->backend, param->average->data, w, bytes));
     }

@@ -1,5 +1,6 @@
 #include "quant/policy.h"
 
+#include <math.h>
 #include <stdio.h>
 
 const char *oct_role_name(enum oct_role role)
@@ -68,4 +69,29 @@ enum oct_status oct_check_factoring(const struct oct_layer_numerics *layer, cons
                 forbidden[i].contracts);
     }
     return OCT_OK;
+}
+
+bool oct_policy_same(const struct oct_policy *p, const struct oct_policy *q)
+{
+    return p->format == q->format && p->granularity == q->granularity && p->clip == q->clip &&
+           p->k == q->k && p->a == q->a && p->lambda == q->lambda && p->rounding == q->rounding &&
+           p->refresh == q->refresh && p->grid == q->grid && p->pow2 == q->pow2 &&
+           p->search_period == q->search_period;
+}
+
+float oct_barrier_temperature(const struct oct_barrier_policy *barrier, int epoch)
+{
+    double t = (double)barrier->t0;
+    for (int i = 0; i < epoch && t < (double)barrier->t_max; i++)
+        t *= (double)barrier->growth;
+    return (float)(t < (double)barrier->t_max ? t : (double)barrier->t_max);
+}
+
+float oct_barrier_tau(const struct oct_barrier_policy *barrier, int64_t fan_in)
+{
+    double n = (double)fan_in;
+    if (barrier->rule == OCT_TAU_SIGMAS)
+        return (float)((double)barrier->width * sqrt(2.0 / n));
+    double spread = sqrt(2.0 * n * log(2.0 / (double)barrier->delta));
+    return (float)((double)barrier->limit / (spread * (double)barrier->width));
 }

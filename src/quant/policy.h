@@ -46,12 +46,45 @@ struct oct_policy {
     float k, a, lambda; /* parameters of the clip rule (backend.h) */
     enum oct_rounding rounding;
     enum oct_refresh refresh;
+    enum oct_grid grid;
+    enum oct_pow2 pow2;
+    /* X: a normalisation clips its channels at beta -+ sigmas |gamma|, and the scale follows from
+     * these without a statistic; 0: it does not */
+    float sigmas;
+    /* Y: declared range of a product's sums, whose overflows are counted; 0: none */
+    float limit;
+    /* DY, one scale per tensor: every so many steps rule SHARE's share is searched for the best
+     * direction, and the learning rate of the weight becomes oct_deviation_factor of what is lost;
+     * 0: never */
+    int search_period;
+    float alpha, beta;
 };
+
+/* The log-barrier that holds weights below tau. Its temperature t grows by the epoch. */
+enum oct_tau_rule {
+    OCT_TAU_SIGMAS, /* tau = width standard deviations of the initial weights, sqrt(2 / fan in) */
+    OCT_TAU_TAIL /* products of `width` bounded activations stay below limit: see oct_barrier_tau */
+};
+struct oct_barrier_policy {
+    float lam; /* 0: none */
+    float t0, growth, t_max;
+    enum oct_tau_rule rule;
+    float width, limit, delta;
+};
+
+/* Temperature in an epoch (from 0): min(t0 growth^epoch, t_max). */
+float oct_barrier_temperature(const struct oct_barrier_policy *barrier, int epoch);
+
+/* Bound of the weights of a layer that sums `fan_in` products. TAIL, by Hoeffding's inequality: a
+ * sum of fan_in independent terms of mean 0, each below tau * width, passes `limit` with a
+ * probability of at most delta if tau * width = limit / sqrt(2 fan_in ln(2 / delta)). */
+float oct_barrier_tau(const struct oct_barrier_policy *barrier, int64_t fan_in);
 
 /* One resolved set of policies: a scheme with its options, before layers differ. */
 struct oct_numerics {
     const struct oct_scheme *scheme;
     struct oct_policy role[OCT_ROLES];
+    struct oct_barrier_policy barrier;
     enum oct_dtype act_dtype; /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
     enum oct_format first_last; /* INT8, INT16, or a float format */
@@ -84,6 +117,9 @@ static inline bool oct_format_is_integer(enum oct_format format)
 {
     return format == OCT_FORMAT_INT8 || format == OCT_FORMAT_INT16;
 }
+
+/* Whether two tensors quantised by these policies from one source are the same bytes. */
+bool oct_policy_same(const struct oct_policy *p, const struct oct_policy *q);
 
 /* The factoring rule: a scale may vary only along dimensions that survive the contraction. Checks
  * every role of `layer` and names product, role and dimension of the first violation. */

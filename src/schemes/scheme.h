@@ -21,6 +21,7 @@ struct oct_scheme {
                                  equations, what is published, what is reconstructed */
     bool integer;             /* selectable under --precision int8 */
     struct oct_policy role[OCT_ROLES];
+    struct oct_barrier_policy barrier;       /* on the weights; lam 0: none */
     const struct oct_scheme_option *options; /* ends with key NULL; may be NULL */
 };
 

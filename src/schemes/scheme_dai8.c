@@ -22,7 +22,6 @@
  * 92.76 %. Ours, with the commands: docs/results.md. */
 #include "schemes/scheme_list.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const notes[] = {
@@ -67,20 +66,10 @@ static bool apply_granularity(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
-static bool parse_number(const char *value, float low, float high, float *out)
-{
-    char *end;
-    float x = strtof(value, &end);
-    if (*value == 0 || *end != 0 || !(x >= low && x <= high))
-        return false;
-    *out = x;
-    return true;
-}
-
 static bool apply_lambda(struct oct_numerics *numerics, const char *value)
 {
     float x;
-    if (!parse_number(value, 0.0f, 1.0f, &x))
+    if (!oct_option_number(value, 0.0f, 1.0f, &x))
         return false;
     numerics->role[OCT_ROLE_DY_DW].lambda = x;
     numerics->role[OCT_ROLE_DY_DX].lambda = x;
@@ -91,7 +80,7 @@ static bool apply_lambda(struct oct_numerics *numerics, const char *value)
 static bool apply_k(struct oct_numerics *numerics, const char *value)
 {
     float x;
-    if (!parse_number(value, 0.01f, 2.0f, &x) || x * numerics->role[OCT_ROLE_DY_DW].a > 1.0f)
+    if (!oct_option_number(value, 0.01f, 2.0f, &x) || x * numerics->role[OCT_ROLE_DY_DW].a > 1.0f)
         return false;
     numerics->role[OCT_ROLE_DY_DW].k = x;
     numerics->role[OCT_ROLE_DY_DX].k = x;
@@ -101,7 +90,7 @@ static bool apply_k(struct oct_numerics *numerics, const char *value)
 static bool apply_a(struct oct_numerics *numerics, const char *value)
 {
     float x;
-    if (!parse_number(value, 0.01f, 1.0f, &x) || x * numerics->role[OCT_ROLE_DY_DW].k > 1.0f)
+    if (!oct_option_number(value, 0.01f, 1.0f, &x) || x * numerics->role[OCT_ROLE_DY_DW].k > 1.0f)
         return false;
     numerics->role[OCT_ROLE_DY_DW].a = x;
     numerics->role[OCT_ROLE_DY_DX].a = x;

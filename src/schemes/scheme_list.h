@@ -8,8 +8,14 @@ extern const struct oct_scheme oct_scheme_fp32;
 extern const struct oct_scheme oct_scheme_bf16;
 extern const struct oct_scheme oct_scheme_dai8;
 extern const struct oct_scheme oct_scheme_amax;
+extern const struct oct_scheme oct_scheme_fqat;
+extern const struct oct_scheme oct_scheme_ui8;
+extern const struct oct_scheme oct_scheme_logbtq;
 
 /* Option setters that more than one scheme offers. */
 bool oct_option_residual(struct oct_numerics *numerics, const char *value); /* int8|float */
+
+/* A number in [low, high]. */
+bool oct_option_number(const char *value, float low, float high, float *out);
 
 #endif

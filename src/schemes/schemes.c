@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct oct_scheme *const registry[] = {
-    &oct_scheme_dai8, &oct_scheme_amax, &oct_scheme_fp32, &oct_scheme_bf16};
+static const struct oct_scheme *const registry[] = {&oct_scheme_dai8, &oct_scheme_ui8,
+    &oct_scheme_fqat, &oct_scheme_logbtq, &oct_scheme_amax, &oct_scheme_fp32, &oct_scheme_bf16};
 
 const struct oct_scheme *oct_scheme_at(size_t index)
 {
@@ -38,6 +38,29 @@ bool oct_option_residual(struct oct_numerics *numerics, const char *value)
     else
         return false;
     return true;
+}
+
+bool oct_option_number(const char *value, float low, float high, float *out)
+{
+    char *end;
+    float x = strtof(value, &end);
+    if (*value == 0 || *end != 0 || !(x >= low && x <= high))
+        return false;
+    *out = x;
+    return true;
+}
+
+/* Grids that are not uniform have nearest rounding only. */
+static enum oct_status check_rounding(const struct oct_numerics *numerics)
+{
+    for (int i = 0; i < OCT_ROLES; i++)
+        if (numerics->role[i].rounding == OCT_STOCHASTIC &&
+            numerics->role[i].grid != OCT_GRID_UNIFORM)
+            return oct_fail(OCT_UNSUPPORTED,
+                "--rounding stochastic: the codes of %s in scheme %s are not evenly spaced: use "
+                "nearest",
+                oct_role_name((enum oct_role)i), numerics->scheme->name);
+    return OCT_OK;
 }
 
 static enum oct_status find_scheme(
@@ -149,7 +172,9 @@ enum oct_status oct_numerics_open(
         numerics.act_dtype =
             numerics.role[OCT_ROLE_X].format == OCT_FORMAT_F32 ? OCT_F32 : OCT_BF16;
     }
+    numerics.barrier = numerics.scheme->barrier;
     OCT_TRY(apply_options(&numerics, request->scheme_opt));
+    OCT_TRY(check_rounding(&numerics));
     if (request->skip) {
         int code = regcomp(&numerics.skip, request->skip, REG_EXTENDED | REG_NOSUB);
         if (code != 0) {

@@ -382,23 +382,21 @@ enum oct_status oct_trainer_load(oct_trainer *t, const char *path)
     return oct_checkpoint_load(t, path, false);
 }
 
-enum oct_status oct_checkpoint_setting(const char *path, const char *key, char *value, size_t size)
+enum oct_status oct_checkpoint_settings(
+    const char *path, void (*setting)(void *user, const char *key, const char *value), void *user)
 {
-    enum oct_status status = OCT_OK;
     struct oct_safetensors *file = NULL;
-    const char *text;
-    char name[96];
 
     OCT_TRY(oct_safetensors_open(path, &file));
-    snprintf(name, sizeof name, "octet.arg.%s", key);
-    text = oct_safetensors_metadata(file, name);
-    if (!text)
-        OCT_OUT(
-            oct_fail(OCT_ARG, "%s does not say its %s: name it on the command line", path, key));
-    snprintf(value, size, "%s", text);
-out:
+    for (size_t i = 0; oct_setting_at(i); i++) {
+        char name[96];
+        snprintf(name, sizeof name, "octet.arg.%s", oct_setting_at(i)->key);
+        const char *text = oct_safetensors_metadata(file, name);
+        if (text)
+            setting(user, oct_setting_at(i)->key, text);
+    }
     oct_safetensors_close(file);
-    return status;
+    return OCT_OK;
 }
 
 struct found {

@@ -189,6 +189,9 @@ static void say_devices(const struct report *report)
             say(report, "            %s: not available: %s", devices[i].device, oct_last_error());
         oct_backend_close(backend);
     }
+    for (size_t i = 0; oct_card_name(i); i++)
+        say(report, "            model:%s: modelled: octet bench predicts a step, nothing is run",
+            oct_card_name(i));
 }
 
 static enum oct_status say_scheme(const struct report *report, const char *name)

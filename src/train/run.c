@@ -117,6 +117,7 @@ static enum oct_status run_steps(struct oct_trainer *t, struct oct_result *resul
         result->data_seconds += outcome.data_seconds;
         result->images_per_second += (double)outcome.images; /* divided at the end */
         t->elements_since += t->codes_per_step;
+        t->steps_counted++;
         OCT_TRY(report_step(t, &outcome));
         if (t->at.step_in_epoch < t->steps_per_epoch)
             OCT_TRY(save_recovery(t));
@@ -149,7 +150,6 @@ static enum oct_status log_epoch(
     if (!layers)
         return oct_fail(OCT_NOMEM, "no memory for the health of the layers");
     OCT_OUT(oct_health(t, layers, &count));
-    t->saturated_before = 0; /* oct_health cleared the counters */
     record.layers = layers;
     record.layer_count = count;
     go_on_without_log(t, oct_runlog_epoch(t->log, &record));
@@ -279,6 +279,7 @@ enum oct_status oct_trainer_run(oct_trainer *t, struct oct_result *out)
 {
     struct oct_result result = {.eval_loss = NAN, .eval_top1 = NAN, .eval_top5 = NAN};
 
+    OCT_TRY(oct_trainer_computes(t));
     oct_emit(t, (struct oct_event){.kind = OCT_EVENT_START,
                     .step = t->at.step,
                     .epoch = t->at.epoch,

@@ -34,6 +34,9 @@ struct oct_step_record {
 struct oct_layer_record {
     const char *layer;
     double int8_share, saturation_dw, saturation_dx, tail_share, clip_over_amax, cosine_dw;
+    double channel_clipped, y_overflow;           /* shares of the elements of y */
+    double clip_share, direction_loss, lr_factor; /* of the last search on dY */
+    double barrier_share;                         /* of the weight's gradient */
 };
 
 struct oct_epoch_record {

@@ -68,6 +68,7 @@ static const struct oct_setting settings[] = {
     FIELD(log_interval, INT, false),
     FIELD(stats_interval, INT, false),
     FIELD(trace_hash, INT, false),
+    FIELD(record_gradients, INT, false),
 };
 
 const struct oct_setting *oct_setting_at(size_t index)
@@ -185,6 +186,12 @@ static enum oct_status check(const struct oct_options *o)
     if (o->resume && o->checkpoint)
         return oct_fail(OCT_ARG, "--resume continues a run and --checkpoint starts one from given "
                                  "weights: give one of them");
+    if (o->record_gradients > 0 &&
+        (!o->output_dir || !o->precision || strcmp(o->precision, "fp32") != 0 || o->trace_hash))
+        return oct_fail(OCT_ARG,
+            "--record-gradients records an fp32 run into its folder: use --precision fp32 and "
+            "--output-dir, without --trace-hash");
+    OCT_TRY(check_range("--record-gradients", o->record_gradients, 0, 1e6));
     return check_range("--stats-interval", o->stats_interval, 0, 1e9);
 }
 

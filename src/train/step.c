@@ -1,4 +1,5 @@
 /* One optimiser step, and evaluation. */
+#include "train/record.h"
 #include "train/trainer.h"
 
 #include <string.h>
@@ -47,6 +48,7 @@ static enum oct_status set_step(struct oct_trainer *t, double lr, int64_t first_
     struct oct_step_state state = {.seed = t->options.seed,
         .step = (uint32_t)t->at.step,
         .lr = (float)lr,
+        .temperature = oct_barrier_temperature(&t->numerics.barrier, t->at.epoch),
         .first_sample = (uint32_t)first_sample};
     struct oct_step_state *device = g->step->data;
     if (first_sample != 0) /* a flag raised by an earlier part of the step stays */
@@ -61,8 +63,11 @@ static enum oct_status enqueue_part(struct oct_trainer *t, bool first, bool last
     const struct oct_options *o = &t->options;
     struct oct_graph *g = t->graph;
 
-    if (first)
+    if (first) {
+        double begin = oct_op_begin(g);
         OCT_TRY(oct_graph_keep_states(g));
+        oct_op_end(g, NULL, "keep states", begin);
+    }
     OCT_TRY(oct_graph_forward(g));
     OCT_TRY(oct_graph_backward(g));
     if (!last)
@@ -86,14 +91,16 @@ static enum oct_status record_part(struct oct_trainer *t, bool first, bool last,
 }
 
 /* Every step enqueues the same ops on the same memory: a device that can replays them as one. Not
- * the first step, which has no statistics of an earlier one, and not while somebody watches. */
+ * the first step, which has no statistics of an earlier one, not the rare ones that search clip
+ * values, and not while somebody watches. */
 static enum oct_status run_part(struct oct_trainer *t, bool first, bool last)
 {
     struct oct_graph *g = t->graph;
     const struct oct_observer *watch = &t->observer;
     void **recording = &t->recordings[2 * first + last];
 
-    if (!g->backend->record || g->fresh || watch->tensor || watch->gradients || watch->op)
+    if (!g->backend->record || g->fresh || g->search || watch->tensor || watch->gradients ||
+        watch->op)
         return enqueue_part(t, first, last);
     if (!*recording)
         OCT_TRY(record_part(t, first, last, recording));
@@ -113,7 +120,9 @@ static enum oct_status run_parts(struct oct_trainer *t, struct oct_step_outcome 
 {
     struct oct_graph *g = t->graph;
     const int parts = t->options.grad_accum_steps;
+    const int period = t->numerics.role[OCT_ROLE_DY_DW].search_period;
     g->training = true;
+    g->search = period > 0 && t->at.step % period == 0;
     for (int part = 0; part < parts; part++) {
         struct oct_batch batch;
         OCT_TRY(oct_loader_next(t->train_loader, &batch));
@@ -161,7 +170,9 @@ enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outco
 
     if (!t->loader_started)
         OCT_TRY(oct_trainer_start_epoch(t));
+    oct_record_arm(t);
     OCT_TRY(run_parts(t, &result));
+    OCT_TRY(oct_record_step(t));
     OCT_TRY(check_flag(t, &result));
     oct_trace_step(t);
     result.loss /= (double)result.images;
@@ -223,6 +234,7 @@ enum oct_status oct_trainer_evaluate(oct_trainer *t, struct oct_eval_result *res
     double begin = oct_seconds();
     enum oct_status status;
 
+    OCT_TRY(oct_trainer_computes(t));
     OCT_TRY(swap_average(t));
     status = evaluate(t, &out);
     OCT_TRY(swap_average(t));

@@ -1,5 +1,6 @@
 /* Opening and closing a trainer. Steps: step.c; the loop: run.c. */
 #include "base/file.h"
+#include "train/record.h"
 #include "train/trainer.h"
 
 #include <dnnl.h>
@@ -263,6 +264,7 @@ static enum oct_status open_files(struct oct_trainer *t)
     if (!t->options.output_dir)
         return OCT_OK;
     OCT_TRY(open_log(t, resumed));
+    OCT_TRY(oct_record_open(t));
     return t->options.trace_hash ? oct_trace_open(t) : OCT_OK;
 }
 
@@ -303,7 +305,9 @@ void oct_trainer_close(oct_trainer *t)
     if (t->trace)
         fclose(t->trace);
     oct_profile_free(t);
+    oct_prediction_free(t);
     oct_samples_free(t);
+    oct_record_close(t);
     oct_runlog_close(t->log);
     free(t->plan_table);
     free(t->not_int8);

@@ -47,13 +47,16 @@ struct oct_trainer {
     FILE *trace;
     struct oct_observer observer;
     struct oct_profile *profile;
-    void *recordings[4];         /* of the parts of a step (step.c), on devices that can replay */
-    struct oct_samples *samples; /* of weight gradients; NULL: none are taken */
+    struct oct_prediction *prediction;
+    void *recordings[4];           /* of the parts of a step (step.c), on devices that can replay */
+    struct oct_samples *samples;   /* of weight gradients; NULL: none are taken */
+    struct oct_recorder *recorder; /* of operands (record.h); NULL: none */
 
     struct oct_run_info info;
     char *plan_table, *not_int8, *two_plane, libraries[128];
     int64_t codes_per_step;                   /* quantised errors that one step makes */
     int64_t saturated_before, elements_since; /* of those codes, for the events */
+    int64_t steps_counted;                    /* steps whose clipped codes are counted so far */
 };
 
 /* What one optimiser step did. */
@@ -98,6 +101,10 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
 enum oct_status oct_saturation(struct oct_trainer *t, int64_t *clipped);
 
 void oct_profile_free(struct oct_trainer *t);
+
+/* predict.c. computes: OCT_OK, or on a device that only predicts why there is nothing to run. */
+enum oct_status oct_trainer_computes(const struct oct_trainer *t);
+void oct_prediction_free(struct oct_trainer *t);
 
 void oct_emit(struct oct_trainer *t, struct oct_event event);
 double oct_seconds(void);

@@ -1,5 +1,6 @@
 /* What can be seen of a step without changing it: hashes of every tensor, the place of a
  * non-finite value, the health of the quantised errors, the time of every op. */
+#include "graph/layers/product.h"
 #include "train/trainer.h"
 
 #include <inttypes.h>
@@ -276,6 +277,80 @@ out:
     return status;
 }
 
+/* What the last search on dY found, and the factor of the learning rate that follows. */
+static enum oct_status read_search(
+    struct oct_trainer *t, const struct oct_pre *pre, struct oct_layer_record *row)
+{
+    const struct oct_range_state *range =
+        pre->need_channel ? &pre->channel_range : &pre->tensor_range;
+    float share, distance, factor;
+    if (!range->share)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, &share, range->share->data, sizeof share));
+    OCT_TRY(t->backend->download(t->backend, &distance, range->distance->data, sizeof distance));
+    row->clip_share = (double)share;
+    row->direction_loss = (double)distance;
+    if (!pre->lr_factor)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, &factor, pre->lr_factor->data, sizeof factor));
+    row->lr_factor = (double)factor;
+    return OCT_OK;
+}
+
+/* Elements of y and of its channels since the last report, `elements` of them. */
+static enum oct_status read_forward(
+    struct oct_trainer *t, const struct oct_pre *pre, double elements, struct oct_layer_record *row)
+{
+    int64_t counts[2];
+    if (!pre->forward)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, counts, pre->forward->data, sizeof counts));
+    OCT_TRY(t->backend->clear(t->backend, pre->forward->data, sizeof counts));
+    if (t->numerics.role[OCT_ROLE_X].sigmas > 0.0f)
+        row->channel_clipped = (double)counts[0] / elements;
+    if (pre->layer.role[OCT_ROLE_Y].limit > 0.0f)
+        row->y_overflow = (double)counts[1] / elements;
+    return OCT_OK;
+}
+
+/* The barrier's share of the weight's gradient since the last report. */
+static enum oct_status read_barrier(
+    struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
+{
+    const struct oct_product *product = node->self;
+    const struct oct_param *weight = &t->graph->params[product->weight];
+    int64_t sums[2];
+    if (!weight->barrier)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, sums, weight->barrier->data, sizeof sums));
+    OCT_TRY(t->backend->clear(t->backend, weight->barrier->data, sizeof sums));
+    row->barrier_share = sums[1] > 0 ? (double)sums[0] / (double)sums[1] : NAN;
+    return OCT_OK;
+}
+
+static enum oct_status read_layer(
+    struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
+{
+    const struct oct_value *y = &t->graph->values[node->out];
+    double elements =
+        (double)oct_value_elements(y) * (double)t->steps_counted * t->options.grad_accum_steps;
+    int64_t counts[2];
+
+    OCT_TRY(read_barrier(t, node, row));
+    if (!y->pre)
+        return OCT_OK;
+    OCT_TRY(read_counts(t, y->pre, counts));
+    OCT_TRY(t->backend->clear(t->backend, y->pre->saturated->data, sizeof counts));
+    if (y->pre->need_channel)
+        row->saturation_dw = (double)counts[0] / elements;
+    if (y->pre->need_tensor)
+        row->saturation_dx = (double)counts[1] / elements;
+    if (y->pre->need_channel && y->pre->channel_range.count > 1)
+        OCT_TRY(read_channels(t, y->pre, y->c, row));
+    OCT_TRY(read_forward(t, y->pre, elements, row));
+    return read_search(t, y->pre, row);
+}
+
 enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows, size_t *count)
 {
     struct oct_graph *g = t->graph;
@@ -283,8 +358,6 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
 
     for (int i = 0; i < g->node_count; i++) {
         const struct oct_node *node = &g->nodes[i];
-        const struct oct_value *y = &g->values[node->out];
-        int64_t counts[2];
         if (!node->is_product)
             continue;
         struct oct_layer_record *row = &rows[n++];
@@ -297,20 +370,16 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             .saturation_dx = NAN,
             .tail_share = NAN,
             .clip_over_amax = NAN,
-            .cosine_dw = take_cosine(t, node)};
-        if (!y->pre)
-            continue;
-        OCT_TRY(read_counts(t, y->pre, counts));
-        OCT_TRY(g->backend->clear(g->backend, y->pre->saturated->data, sizeof counts));
-        double codes = (double)oct_value_elements(y) * (double)t->at.step_in_epoch *
-                       t->options.grad_accum_steps;
-        if (y->pre->need_channel)
-            row->saturation_dw = (double)counts[0] / codes;
-        if (y->pre->need_tensor)
-            row->saturation_dx = (double)counts[1] / codes;
-        if (y->pre->need_channel && y->pre->channel_range.count > 1)
-            OCT_TRY(read_channels(t, y->pre, y->c, row));
+            .cosine_dw = take_cosine(t, node),
+            .channel_clipped = NAN,
+            .y_overflow = NAN,
+            .clip_share = NAN,
+            .direction_loss = NAN,
+            .lr_factor = NAN,
+            .barrier_share = NAN};
+        OCT_TRY(read_layer(t, node, row));
     }
+    t->saturated_before = t->steps_counted = 0; /* what counts clipped codes starts again */
     *count = n;
     return OCT_OK;
 }
@@ -373,6 +442,7 @@ enum oct_status oct_trainer_profile(
 
     if (steps < 1)
         return oct_fail(OCT_ARG, "profile of %d steps: need at least 1", steps);
+    OCT_TRY(oct_trainer_computes(t));
     oct_profile_free(t);
     t->profile = calloc(1, sizeof *t->profile);
     if (!t->profile)

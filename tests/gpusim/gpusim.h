@@ -79,7 +79,10 @@ struct gpusim_counts {
     uint64_t wavefronts, wavefronts_ideal; /* shared memory, ldmatrix included */
     uint64_t sectors, sectors_ideal;       /* global memory, 32 bytes each */
     uint64_t bytes_read, bytes_written;    /* global memory, as the threads asked */
-    int ptx_instructions, covered;         /* of the kernel's text; executed at least once */
+    /* 32 bytes for every sector of global memory that a launch reads or writes at all, summed over
+     * launches: what memory moves if a cache serves every other access of the launch */
+    uint64_t footprint_read, footprint_written;
+    int ptx_instructions, covered; /* of the kernel's text; executed at least once */
 };
 
 /* Counts since the start or the last clear. NULL: all kernels together. 0 if no such kernel. */

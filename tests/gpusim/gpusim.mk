@@ -18,7 +18,9 @@ GPUSIM_TEST_CU := $(wildcard tests/gpusim/kernels/*.cu)
 GPUSIM_TEST_OBJ := $(GPUSIM_TEST_CU:%.cu=$(OBJ)/%.cu.o)
 $(OBJ)/tests/gpusim/kernels/%.cu.o: tests/gpusim/kernels/%.cu
 	@mkdir -p $(@D)
-	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) $(TEST_SASS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+# One has machine code, for one device only: its registers are known there.
+$(OBJ)/tests/gpusim/kernels/registers.cu.o: TEST_SASS := -gencode arch=compute_80,code=sm_80
 
 $(OBJ)/tests/test_gpusim_%.o: CFLAGS_ALL += -isystem $(CUDA_ROOT)/include -Itests/gpusim
 $(BUILD)/tests/test_gpusim_%: $(OBJ)/tests/test_gpusim_%.o $(GPUSIM_TEST_OBJ) \

@@ -38,7 +38,10 @@ struct rt_op {
             cudaHostFn_t call;
             void *user;
         } host;
-        struct CUgraphExec_st *graph;
+        struct {
+            struct CUgraphExec_st *exec;
+            uint64_t turn; /* launches of an executable graph run one after the other */
+        } graph;
     };
     struct rt_op *next;
 };
@@ -58,7 +61,7 @@ struct CUgraph_st {
 
 struct CUgraphExec_st {
     struct CUgraph_st *graph;
-    int enqueued; /* launches that have not run yet */
+    uint64_t launched, retired; /* launches so far, and those that are over */
     struct CUgraphExec_st *next;
 };
 
@@ -67,7 +70,6 @@ struct rt_capture {
     struct CUstream_st *origin;
     enum cudaStreamCaptureMode mode;
     unsigned long thread;
-    int users; /* streams in it */
     bool invalid;
 };
 
@@ -104,8 +106,11 @@ extern struct rt_state rt;
 /* Every entry of the API begins with one of these and returns its result through rt_return. 0, or
  * the error that the call must return without doing anything. */
 cudaError_t rt_enter(enum gpusim_call kind);
-/* For calls that are not safe while this thread, or any, captures: breaks the capture. */
+/* For calls that are not safe while this thread, or any, captures, as the captures' modes say. */
 cudaError_t rt_enter_unsafe(enum gpusim_call kind);
+/* What makes these calls unsafe: breaks the captures that forbid them; with `whole_device` every
+ * capture does, whatever its mode. */
+cudaError_t rt_unsafe(bool whole_device);
 cudaError_t rt_return(cudaError_t error);
 /* An error found while an operation ran. With eager streams every later call returns it, otherwise
  * the next one that waits and all after that. */
@@ -115,6 +120,8 @@ cudaError_t rt_waited(void);
 /* One line for the report, and `error`. */
 cudaError_t rt_misuse(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* A state to draw from, not 0: neighbouring seeds must not draw alike. */
+uint64_t rt_seed(uint64_t seed);
 uint64_t rt_draw(uint64_t below);
 
 /* NULL, cudaStreamLegacy: the legacy default stream. NULL if there is no such stream. */
@@ -124,6 +131,9 @@ struct rt_op *rt_op_new(enum rt_kind kind);
 void rt_op_free(struct rt_op *op);
 struct rt_op *rt_op_copy(const struct rt_op *op);
 void rt_op_run(struct rt_op *op);
+/* The legacy default stream cannot be used while a blocking stream is captured; use breaks that. */
+bool rt_legacy_blocked(void);
+cudaError_t rt_legacy_use(void);
 /* Takes the operation: into the stream's queue, or into the graph that is being captured. */
 cudaError_t rt_enqueue(struct CUstream_st *stream, struct rt_op *op);
 /* Runs until the stream's queue is empty; NULL: all queues. */
@@ -135,6 +145,8 @@ cudaError_t rt_capture_op(struct CUstream_st *stream, struct rt_op *op);
 cudaError_t rt_capture_event(struct CUstream_st *stream, struct CUevent_st *event);
 cudaError_t rt_capture_wait(struct CUstream_st *stream, struct CUevent_st *event);
 void rt_capture_break(struct rt_capture *capture);
+/* Ends the capture and frees its graph. */
+void rt_capture_drop(struct rt_capture *capture);
 void rt_graph_run(struct CUgraphExec_st *exec);
 
 /* rt_memory.c */

@@ -286,7 +286,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *out, const void *fu
         out->sharedSizeBytes = kernel->static_shared;
         out->localSizeBytes = kernel->local_bytes;
         out->maxThreadsPerBlock = kernel->max_threads ? kernel->max_threads : 1024;
-        out->numRegs = kernel->registers;
+        out->numRegs = kernel->sass_registers ? kernel->sass_registers : kernel->registers;
         out->ptxVersion = out->binaryVersion = gpusim_options().sm;
         out->maxDynamicSharedSizeBytes = kernel->max_dynamic;
     }

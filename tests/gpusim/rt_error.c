@@ -36,7 +36,7 @@ static void read_environment(void)
             fail_at[kind] = strtoull(fail + length + 1, NULL, 10);
     }
     if (streams && strncmp(streams, "random:", 7) == 0)
-        rt.random = strtoull(streams + 7, NULL, 10) | 1;
+        rt.random = rt_seed(strtoull(streams + 7, NULL, 10));
     atexit(say_leaks);
 }
 
@@ -76,20 +76,33 @@ cudaError_t rt_enter(enum gpusim_call kind)
     return gpusim_sticky && told ? (cudaError_t)gpusim_sticky : cudaSuccess;
 }
 
+static bool forbids_unsafe(const struct rt_capture *capture)
+{
+    return capture->mode == cudaStreamCaptureModeGlobal ||
+           (capture->mode == cudaStreamCaptureModeThreadLocal &&
+               capture->thread == (unsigned long)pthread_self());
+}
+
+cudaError_t rt_unsafe(bool whole_device)
+{
+    bool forbidden = false;
+    for (size_t i = 0; i < sizeof rt.captures / sizeof rt.captures[0]; i++) {
+        struct rt_capture *capture = rt.captures[i];
+        if (!capture || !(whole_device || forbids_unsafe(capture)))
+            continue;
+        rt_capture_break(capture);
+        forbidden = true;
+    }
+    if (!forbidden)
+        return cudaSuccess;
+    return rt_misuse(cudaErrorStreamCaptureUnsupported,
+        "a call that allocates, frees or waits was made while a stream was being captured");
+}
+
 cudaError_t rt_enter_unsafe(enum gpusim_call kind)
 {
     cudaError_t error = rt_enter(kind);
-    for (size_t i = 0; i < sizeof rt.captures / sizeof rt.captures[0] && !error; i++) {
-        struct rt_capture *capture = rt.captures[i];
-        if (!capture || capture->mode == cudaStreamCaptureModeRelaxed ||
-            (capture->mode == cudaStreamCaptureModeThreadLocal &&
-                capture->thread != (unsigned long)pthread_self()))
-            continue;
-        rt_capture_break(capture);
-        error = rt_misuse(cudaErrorStreamCaptureUnsupported,
-            "a call that allocates, frees or waits was made while a stream was being captured");
-    }
-    return error;
+    return error ? error : rt_unsafe(false);
 }
 
 cudaError_t rt_return(cudaError_t error)
@@ -124,6 +137,13 @@ cudaError_t rt_misuse(cudaError_t error, const char *format, ...)
     va_end(args);
     gpusim_report("%s", text);
     return error;
+}
+
+uint64_t rt_seed(uint64_t seed)
+{
+    seed = (seed ^ seed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    seed = (seed ^ seed >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (seed ^ seed >> 31) | 1;
 }
 
 uint64_t rt_draw(uint64_t below)
@@ -163,6 +183,8 @@ static const struct {
         "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+        "the operation cannot be performed in the present state"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
         "an illegal memory access was encountered"},
@@ -179,6 +201,10 @@ static const struct {
         "operation not permitted when stream is capturing"},
     {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
         "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureMerge, "cudaErrorStreamCaptureMerge",
+        "operation would result in a merge of separate capture sequences"},
+    {cudaErrorStreamCaptureUnmatched, "cudaErrorStreamCaptureUnmatched",
+        "capture was not ended in the same stream as it began"},
     {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined",
         "capturing stream has unjoined work"},
     {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",

@@ -88,7 +88,6 @@ static void join(struct CUstream_st *stream, struct rt_capture *capture)
 {
     stream->capture = capture;
     stream->tail_count = 0;
-    capture->users++;
 }
 
 /* Streams and events forget the capture. */
@@ -113,21 +112,32 @@ void rt_capture_break(struct rt_capture *capture)
     capture->invalid = true;
 }
 
+void rt_capture_drop(struct rt_capture *capture)
+{
+    graph_free(capture->graph);
+    capture_end(capture);
+}
+
 cudaError_t rt_capture_op(struct CUstream_st *stream, struct rt_op *op)
 {
     struct rt_capture *capture = stream->capture;
-    if (!capture->invalid && op->kind == RT_COPY && op->copy.staged) {
+    cudaError_t error = capture->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
+    if (!error && op->kind == RT_COPY && op->copy.staged) {
         rt_capture_break(capture);
-        rt_misuse(cudaErrorStreamCaptureUnsupported,
+        error = rt_misuse(cudaErrorStreamCaptureUnsupported,
             "a captured copy of %zu bytes reads or writes host memory that is not pinned",
             op->copy.bytes);
     }
-    if (capture->invalid) {
-        rt_op_free(op);
-        return cudaErrorStreamCaptureInvalidated;
+    if (!error && op->kind == RT_GRAPH) {
+        rt_capture_break(capture);
+        error = rt_misuse(cudaErrorStreamCaptureUnsupported,
+            "a graph is launched in a stream that is being captured");
     }
-    set_tail(stream, graph_add(capture->graph, op, stream->tail, stream->tail_count));
-    return cudaSuccess;
+    if (error)
+        rt_op_free(op);
+    else
+        set_tail(stream, graph_add(capture->graph, op, stream->tail, stream->tail_count));
+    return error;
 }
 
 /* The event stands behind everything the stream has captured: one node gathers it. */
@@ -147,20 +157,24 @@ cudaError_t rt_capture_event(struct CUstream_st *stream, struct CUevent_st *even
 cudaError_t rt_capture_wait(struct CUstream_st *stream, struct CUevent_st *event)
 {
     struct rt_capture *capture = event->capture;
+    if (stream->capture && stream->capture->invalid)
+        return cudaErrorStreamCaptureInvalidated;
     if (!capture) {
         rt_capture_break(stream->capture);
         return rt_misuse(cudaErrorStreamCaptureIsolation,
             "a captured stream waits for an event that was not recorded in this capture");
     }
-    if (capture->invalid)
-        return cudaErrorStreamCaptureInvalidated;
-    if (stream == &rt.legacy)
-        return rt_misuse(cudaErrorStreamCaptureImplicit,
-            "the legacy default stream waits for an event of a capture");
     if (stream->capture && stream->capture != capture) {
         rt_capture_break(capture);
         rt_capture_break(stream->capture);
-        return rt_misuse(cudaErrorStreamCaptureUnsupported, "two captures meet in one stream");
+        return rt_misuse(cudaErrorStreamCaptureMerge, "two captures meet in one stream");
+    }
+    if (capture->invalid)
+        return cudaErrorInvalidValue;
+    if (stream == &rt.legacy) {
+        rt_capture_break(capture);
+        return rt_misuse(cudaErrorStreamCaptureImplicit,
+            "the legacy default stream waits for an event of a capture");
     }
     if (!stream->capture)
         join(stream, capture);
@@ -175,10 +189,13 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, enum cudaStreamCaptureMo
     cudaError_t error = rt_enter(GPUSIM_CALL_CREATE);
     struct CUstream_st *stream = rt_stream(handle);
     size_t slot = 0, slots = sizeof rt.captures / sizeof rt.captures[0];
-    if (!error && (!stream || stream == &rt.legacy))
-        error = cudaErrorStreamCaptureUnsupported;
+    if (!error && !stream)
+        error = cudaErrorInvalidResourceHandle;
+    if (!error && stream == &rt.legacy)
+        error = rt_misuse(
+            cudaErrorStreamCaptureUnsupported, "the legacy default stream cannot be captured");
     if (!error && stream->capture)
-        error = rt_misuse(cudaErrorStreamCaptureUnsupported, "the stream is being captured");
+        error = rt_misuse(cudaErrorIllegalState, "the stream is being captured already");
     while (slot < slots && rt.captures[slot])
         slot++;
     if (!error && slot == slots)
@@ -208,27 +225,42 @@ static bool is_joined(const struct rt_capture *capture)
     return true;
 }
 
+/* Whether this call may end the capture of this stream at all; if not, it goes on. */
+static cudaError_t check_end(const struct CUstream_st *stream)
+{
+    const struct rt_capture *capture = stream ? stream->capture : NULL;
+    if (!stream)
+        return cudaErrorInvalidResourceHandle;
+    if (!capture)
+        return rt_misuse(cudaErrorIllegalState, "the stream is not being captured");
+    if (capture->origin != stream)
+        return rt_misuse(cudaErrorStreamCaptureUnmatched,
+            "a capture ends in another stream than the one it began in");
+    if (capture->mode != cudaStreamCaptureModeRelaxed &&
+        capture->thread != (unsigned long)pthread_self())
+        return rt_misuse(cudaErrorStreamCaptureWrongThread,
+            "a capture ends in another thread than the one it began in");
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out)
 {
-    cudaError_t error = rt_enter(GPUSIM_CALL_ANY);
-    struct CUstream_st *stream = rt_stream(handle);
-    struct rt_capture *capture = stream ? stream->capture : NULL;
+    cudaError_t error = rt_enter(GPUSIM_CALL_ANY), refused = check_end(rt_stream(handle));
     *out = NULL;
-    if (!capture || capture->origin != stream)
-        return rt_return(error ? error : cudaErrorInvalidValue);
+    if (refused)
+        return rt_return(error ? error : refused);
+    struct rt_capture *capture = rt_stream(handle)->capture;
     if (!error && capture->invalid)
         error = cudaErrorStreamCaptureInvalidated;
-    if (!error && capture->mode != cudaStreamCaptureModeRelaxed &&
-        capture->thread != (unsigned long)pthread_self())
-        return rt_return(cudaErrorStreamCaptureWrongThread);
     if (!error && !is_joined(capture))
         error = rt_misuse(cudaErrorStreamCaptureUnjoined,
             "work captured in another stream is not waited for before the capture ends");
-    if (error)
-        graph_free(capture->graph);
-    else
+    if (error) {
+        rt_capture_drop(capture);
+    } else {
         *out = capture->graph;
-    capture_end(capture);
+        capture_end(capture);
+    }
     return rt_return(error);
 }
 
@@ -238,6 +270,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, enum cudaStreamCaptureSta
     struct CUstream_st *stream = rt_stream(handle);
     if (!error && !stream)
         error = cudaErrorInvalidResourceHandle;
+    if (!error && stream == &rt.legacy && rt_legacy_blocked())
+        error = cudaErrorStreamCaptureImplicit; /* asking breaks nothing */
     if (!error)
         *out = !stream->capture           ? cudaStreamCaptureStatusNone
                : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
@@ -294,24 +328,29 @@ void rt_graph_run(struct CUgraphExec_st *exec)
     }
     free(done);
     free(ready);
-    exec->enqueued--;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle)
 {
     cudaError_t error = rt_enter(GPUSIM_CALL_LAUNCH);
     struct CUstream_st *stream = rt_stream(handle);
-    if (!error && (!stream || !is_exec(exec)))
+    if (!error && !stream)
         error = cudaErrorInvalidResourceHandle;
-    if (!error && stream->capture)
-        error = cudaErrorNotSupported; /* child graphs: nobody here needs them */
+    if (!error && !is_exec(exec))
+        error = cudaErrorInvalidValue;
     if (!error) {
         struct rt_op *op = rt_op_new(RT_GRAPH);
-        op->graph = exec;
-        exec->enqueued++;
+        op->graph.exec = exec;
+        op->graph.turn = exec->launched++;
         error = rt_enqueue(stream, op);
     }
     return rt_return(error);
+}
+
+static void finish(struct CUgraphExec_st *exec)
+{
+    while (exec->retired < exec->launched)
+        rt_drain(NULL);
 }
 
 static bool same_node(const struct rt_node *a, const struct rt_node *b)
@@ -337,8 +376,7 @@ cudaError_t cudaGraphExecUpdate(
     info->result = same ? cudaGraphExecUpdateSuccess : cudaGraphExecUpdateErrorTopologyChanged;
     if (!same)
         return rt_return(cudaErrorGraphExecUpdateFailure);
-    while (exec->enqueued > 0)
-        rt_drain(NULL);
+    finish(exec);
     graph_empty(exec->graph);
     exec->graph = graph_copy(graph);
     return rt_return(cudaSuccess);
@@ -355,11 +393,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
-    cudaError_t error = rt_enter(GPUSIM_CALL_ANY);
-    if (!is_exec(exec))
-        return rt_return(error ? error : cudaErrorInvalidValue);
-    while (exec->enqueued > 0)
-        rt_drain(NULL);
+    cudaError_t error = rt_enter(GPUSIM_CALL_ANY), refused = rt_unsafe(false);
+    if (refused || !is_exec(exec))
+        return rt_return(error ? error : refused ? refused : cudaErrorInvalidValue);
+    finish(exec);
     for (struct CUgraphExec_st **at = &rt.execs; *at; at = &(*at)->next)
         if (*at == exec) {
             *at = exec->next;

@@ -38,9 +38,10 @@ cudaError_t cudaMalloc(void **out, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
-    cudaError_t error = p ? rt_enter_unsafe(GPUSIM_CALL_SYNC) : rt_enter(GPUSIM_CALL_ANY);
-    if (!p)
-        return rt_return(error);
+    cudaError_t error = rt_enter(p ? GPUSIM_CALL_SYNC : GPUSIM_CALL_ANY);
+    cudaError_t refused = p ? rt_unsafe(false) : cudaSuccess;
+    if (!p || refused)
+        return rt_return(error ? error : refused);
     rt_drain(NULL); /* freeing waits for the device */
     if (!gpusim_release(p))
         return rt_return(rt_misuse(cudaErrorInvalidValue,
@@ -123,9 +124,10 @@ cudaError_t cudaMallocHost(void **out, size_t bytes)
 
 cudaError_t cudaFreeHost(void *p)
 {
-    cudaError_t error = p ? rt_enter_unsafe(GPUSIM_CALL_SYNC) : rt_enter(GPUSIM_CALL_ANY);
-    if (!p)
-        return rt_return(error);
+    cudaError_t error = rt_enter(p ? GPUSIM_CALL_SYNC : GPUSIM_CALL_ANY);
+    cudaError_t refused = p ? rt_unsafe(false) : cudaSuccess;
+    if (!p || refused)
+        return rt_return(error ? error : refused);
     rt_drain(NULL);
     if (!unpin(p, false))
         return rt_return(rt_misuse(cudaErrorInvalidValue,
@@ -236,7 +238,11 @@ cudaError_t cudaMemcpyAsync(
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
-    cudaError_t error = rt_enter_unsafe(GPUSIM_CALL_COPY);
+    cudaError_t error = rt_enter(GPUSIM_CALL_COPY);
+    if (!error)
+        error = rt_legacy_use();
+    if (!error)
+        error = rt_unsafe(false); /* it waits */
     if (!error && bytes > 0)
         error = check_copy(to, from, bytes, kind);
     if (!error && bytes > 0)

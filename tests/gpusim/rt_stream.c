@@ -44,6 +44,8 @@ void rt_op_free(struct rt_op *op)
         free(op->copy.staged);
     if (op->kind == RT_RECORD || op->kind == RT_WAIT)
         event_release(op->event.event);
+    if (op->kind == RT_GRAPH)
+        op->graph.exec->retired++;
     free(op);
 }
 
@@ -98,7 +100,7 @@ void rt_op_run(struct rt_op *op)
         op->host.call(op->host.user);
         break;
     case RT_GRAPH:
-        rt_graph_run(op->graph);
+        rt_graph_run(op->graph.exec);
         break;
     case RT_WAIT:
     case RT_NOTHING:
@@ -128,6 +130,8 @@ static bool is_ready(const struct CUstream_st *stream)
     if (!op)
         return false;
     if (op->kind == RT_WAIT && op->event.event->passed < op->event.version)
+        return false;
+    if (op->kind == RT_GRAPH && op->graph.exec->retired < op->graph.turn)
         return false;
     return !stream->blocking || !older_waits(stream != &rt.legacy, op->number);
 }
@@ -184,17 +188,34 @@ void rt_drain_event(struct CUevent_st *event)
             abort();
 }
 
+bool rt_legacy_blocked(void)
+{
+    for (const struct CUstream_st *s = rt.streams; s; s = s->next)
+        if (s->blocking && s->capture)
+            return true;
+    return false;
+}
+
+cudaError_t rt_legacy_use(void)
+{
+    if (!rt_legacy_blocked())
+        return cudaSuccess;
+    for (struct CUstream_st *s = rt.streams; s; s = s->next)
+        if (s->blocking && s->capture)
+            rt_capture_break(s->capture);
+    return rt_misuse(cudaErrorStreamCaptureImplicit,
+        "the legacy default stream is used while a blocking stream is being captured");
+}
+
 cudaError_t rt_enqueue(struct CUstream_st *stream, struct rt_op *op)
 {
     if (stream->capture)
         return rt_capture_op(stream, op);
-    for (struct CUstream_st *s = rt.streams; s && stream == &rt.legacy; s = s->next)
-        if (s->blocking && s->capture) {
-            rt_capture_break(s->capture);
-            rt_op_free(op);
-            return rt_misuse(cudaErrorStreamCaptureImplicit,
-                "work on the legacy default stream while a blocking stream is being captured");
-        }
+    cudaError_t error = stream == &rt.legacy ? rt_legacy_use() : cudaSuccess;
+    if (error) {
+        rt_op_free(op);
+        return error;
+    }
     op->number = ++rt.numbers;
     if (stream->last)
         stream->last->next = op;
@@ -212,7 +233,7 @@ cudaError_t rt_enqueue(struct CUstream_st *stream, struct rt_op *op)
 void gpusim_set_streams(uint64_t seed)
 {
     rt_drain(NULL);
-    rt.random = seed ? seed | 1 : 0;
+    rt.random = seed ? rt_seed(seed) : 0;
 }
 
 /* ---- streams ---- */
@@ -257,8 +278,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle)
     struct CUstream_st *stream = handle ? rt_stream(handle) : NULL;
     if (!stream || stream == &rt.legacy)
         return rt_return(error ? error : cudaErrorInvalidResourceHandle);
-    if (stream->capture)
-        rt_capture_break(stream->capture);
+    if (stream->capture && stream->capture->origin == stream)
+        rt_capture_drop(stream->capture);
     rt_drain(stream);
     for (struct CUstream_st **at = &rt.streams; *at; at = &(*at)->next)
         if (*at == stream) {
@@ -270,17 +291,26 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle)
     return rt_return(error);
 }
 
+/* Neither a captured stream nor, by the captures' modes, another one may be waited for or asked. */
+static cudaError_t check_wait(struct CUstream_st *stream)
+{
+    if (!stream)
+        return cudaErrorInvalidResourceHandle;
+    if (stream->capture) {
+        rt_capture_break(stream->capture);
+        return rt_misuse(cudaErrorStreamCaptureUnsupported,
+            "a stream that is being captured is waited for or asked whether it is done");
+    }
+    cudaError_t error = stream == &rt.legacy ? rt_legacy_use() : cudaSuccess;
+    return error ? error : rt_unsafe(false);
+}
+
 cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
     cudaError_t error = rt_enter(GPUSIM_CALL_SYNC);
     struct CUstream_st *stream = rt_stream(handle);
-    if (!error && !stream)
-        error = cudaErrorInvalidResourceHandle;
-    if (!error && stream->capture) {
-        rt_capture_break(stream->capture);
-        error = rt_misuse(
-            cudaErrorStreamCaptureUnsupported, "waiting for a stream that is being captured");
-    }
+    if (!error)
+        error = check_wait(stream);
     if (!error) {
         rt_drain(stream);
         error = rt_waited();
@@ -292,12 +322,8 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
 {
     cudaError_t error = rt_enter(GPUSIM_CALL_ANY);
     struct CUstream_st *stream = rt_stream(handle);
-    if (!error && !stream)
-        error = cudaErrorInvalidResourceHandle;
-    if (!error && stream->capture) {
-        rt_capture_break(stream->capture);
-        error = cudaErrorStreamCaptureUnsupported;
-    }
+    if (!error)
+        error = check_wait(stream);
     if (!error) {
         (void)run_some();
         error = stream->first ? cudaErrorNotReady : rt_waited();
@@ -307,7 +333,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-    cudaError_t error = rt_enter_unsafe(GPUSIM_CALL_SYNC);
+    cudaError_t error = rt_enter(GPUSIM_CALL_SYNC);
+    if (!error)
+        error = rt_unsafe(true);
     if (!error) {
         rt_drain(NULL);
         error = rt_waited();
@@ -407,13 +435,25 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
     return rt_return(error);
 }
 
+/* An event of a capture will never pass. */
+static cudaError_t check_event(struct CUevent_st *event)
+{
+    if (!rt_is_event(event))
+        return cudaErrorInvalidResourceHandle;
+    if (!event->capture)
+        return cudaSuccess;
+    rt_capture_break(event->capture);
+    return rt_misuse(cudaErrorCapturedEvent,
+        "an event that was last recorded in a captured stream is waited for or asked for");
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    cudaError_t error = rt_enter_unsafe(GPUSIM_CALL_SYNC);
-    if (!error && !rt_is_event(event))
-        error = cudaErrorInvalidResourceHandle;
-    if (!error && event->capture)
-        error = cudaErrorCapturedEvent;
+    cudaError_t error = rt_enter(GPUSIM_CALL_SYNC);
+    if (!error)
+        error = check_event(event);
+    if (!error)
+        error = rt_unsafe(false);
     if (!error) {
         rt_drain_event(event);
         error = rt_waited();
@@ -423,11 +463,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    cudaError_t error = rt_enter_unsafe(GPUSIM_CALL_ANY);
-    if (!error && !rt_is_event(event))
-        error = cudaErrorInvalidResourceHandle;
-    if (!error && event->capture)
-        error = cudaErrorCapturedEvent;
+    cudaError_t error = rt_enter(GPUSIM_CALL_ANY);
+    if (!error)
+        error = check_event(event);
+    if (!error)
+        error = rt_unsafe(false);
     if (!error) {
         (void)run_some();
         error = event->passed < event->recorded ? cudaErrorNotReady : rt_waited();
@@ -438,8 +478,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
 {
     cudaError_t error = rt_enter(GPUSIM_CALL_ANY);
-    if (!error && (!rt_is_event(start) || !rt_is_event(end)))
-        error = cudaErrorInvalidResourceHandle;
+    if (!error)
+        error = check_event(start);
+    if (!error)
+        error = check_event(end);
     if (!error && ((start->flags | end->flags) & cudaEventDisableTiming || !start->recorded ||
                       !end->recorded))
         error = cudaErrorInvalidResourceHandle;

@@ -97,6 +97,7 @@ bool gpusim_release(void *pointer)
         return false;
     check_guards(a);
     gpusim_shadow_close(&a->shadow);
+    gpusim_footprint_close(a);
     free(a->base);
     free(a);
     return true;
@@ -116,6 +117,16 @@ bool gpusim_is_allocated(const void *pointer, size_t size)
     const uint64_t address = (uint64_t)(uintptr_t)pointer;
     const struct gpusim_allocation *a = gpusim_find_allocation(address);
     return a && size <= a->size && address - a->start <= a->size - size;
+}
+
+bool gpusim_footprints_clear(void)
+{
+    bool done = true;
+    pthread_mutex_lock(&mutex);
+    for (int i = 0; i < live_count; i++)
+        done = gpusim_footprint_clear(live[i]) && done;
+    pthread_mutex_unlock(&mutex);
+    return done;
 }
 
 size_t gpusim_allocated(void)

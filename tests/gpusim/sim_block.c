@@ -153,6 +153,7 @@ void gpusim_block_run(struct gpusim_block *b)
     if (b->copies_in_flight)
         memset(b->in_flight, 0, (b->shared_bytes / 4 + 1) * sizeof *b->in_flight);
     b->copies_in_flight = 0;
+    gpusim_release_start(b);
     for (int i = 0; i < b->warps; i++)
         start_warp(b, &b->warp[i]);
     b->random = b->options.seed ^ (uint64_t)b->number << 32 ^ b->launch->serial;

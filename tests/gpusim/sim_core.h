@@ -75,6 +75,7 @@ enum gpusim_kind {
     KIND_CP_COMMIT,
     KIND_CP_WAIT,
     KIND_ACTIVE_MASK,
+    KIND_FENCE,
     KIND_NOP
 };
 
@@ -153,6 +154,7 @@ struct gpusim_kernel {
     uint32_t regs_bytes;
     bool tracks_writes; /* some register may be read before it is written */
     int registers;      /* most 32-bit registers live at once, a lower bound of what ptxas needs */
+    int sass_registers; /* a thread's, if there is machine code for this device; 0: not known */
     uint32_t static_shared, local_bytes;
     uint32_t uses_dynamic_align; /* 0: no dynamic shared array */
     int max_threads;             /* .maxntid, or 0 */
@@ -173,6 +175,9 @@ void *gpusim_module_variable(struct gpusim_module *, const char *name, size_t *s
 void gpusim_kernel_free(struct gpusim_kernel *);
 /* The text of a line of PTX, without its leading blanks, into `out`. */
 void gpusim_line_text(const char *text, int line, char *out, size_t capacity);
+
+/* Registers of a kernel in an ELF image of machine code (sim_cubin.c). 0: it does not say. */
+int gpusim_cubin_registers(const void *image, size_t bytes, const char *kernel);
 
 /* Spellings of lane-by-lane instructions, one table per instruction set of the host. */
 struct gpusim_alu_entry {
@@ -240,6 +245,7 @@ struct gpusim_warp {
 
 struct gpusim_memory_counts {
     uint64_t wavefronts, wavefronts_ideal, sectors, sectors_ideal, bytes_read, bytes_written;
+    uint64_t footprint_read, footprint_written;
 };
 
 /* What the checkers know about a piece of memory (sim_race.c). */
@@ -255,6 +261,20 @@ enum {
     GPUSIM_ATOMIC_ACCESS = 2,
     GPUSIM_COPY_DONE = 4, /* a cp.async arrives */
     GPUSIM_MODIFY = 8     /* a write that reads first */
+};
+
+/* Fences of a thread, for the race checker (sim_release.c): all, those before its last barrier, and
+ * the barrier epoch of the last. */
+struct gpusim_fences {
+    uint16_t count, settled;
+    uint32_t epoch;
+};
+/* An atomic of this block on a word that others had released. */
+struct gpusim_acquire {
+    uint64_t word;
+    uint32_t bytes, epoch;
+    int thread;
+    int releases; /* so far */
 };
 
 struct gpusim_block {
@@ -277,6 +297,10 @@ struct gpusim_block {
     struct gpusim_shadow shadow; /* of shared memory */
     uint16_t *in_flight; /* per word of shared memory: thread + 1 whose cp.async writes it */
     int copies_in_flight;
+    struct gpusim_fences *fences; /* per thread; NULL: none so far */
+    bool fenced;                  /* this block has fenced */
+    struct gpusim_acquire *acquired;
+    int acquired_count, acquired_capacity;
     struct gpusim_allocation *cached; /* last allocation found */
     uint64_t random;
     jmp_buf stop;
@@ -335,6 +359,23 @@ void gpusim_copy_ends(struct gpusim_block *, int lane, uint32_t at, uint32_t byt
 /* The host has written these bytes of device memory. */
 void gpusim_mark_written(const void *, size_t size);
 
+/* ---- order by fences and atomics (sim_release.c) ---- */
+/* An earlier access by another thread of this launch. */
+struct gpusim_past {
+    uint32_t block, epoch;
+    int thread;      /* -1: several */
+    uint16_t fences; /* the thread had made when it accessed */
+    bool atomic;
+    uint64_t word;
+};
+void gpusim_release_start(struct gpusim_block *); /* the next block begins */
+void gpusim_fence(struct gpusim_block *, uint32_t mask);
+/* A lane's atomic on global memory: releases to later ones, acquires from earlier ones. */
+void gpusim_release_atomic(struct gpusim_block *, uint64_t word, uint32_t bytes, int lane);
+/* True if the earlier access is ordered before what this thread does now. */
+bool gpusim_release_orders(const struct gpusim_block *, const struct gpusim_past *past, int thread);
+void gpusim_release_forget(void); /* the launch is over */
+
 /* ---- device memory (sim_alloc.c) ---- */
 struct gpusim_allocation {
     uint64_t start, size;
@@ -342,6 +383,7 @@ struct gpusim_allocation {
     bool freed;
     unsigned char *base; /* of the host block, guard bytes included */
     struct gpusim_shadow shadow;
+    unsigned char *touched; /* bits of sectors read, then written, by the present launch; or NULL */
 };
 void *gpusim_alloc(size_t size);
 /* False: not the start of a live allocation. */
@@ -351,6 +393,14 @@ struct gpusim_allocation *gpusim_find_allocation(uint64_t address);
 void gpusim_describe_address(uint64_t address, char *out, size_t capacity);
 /* Bytes in live allocations. */
 size_t gpusim_allocated(void);
+/* Forgets what launches have touched; false: out of memory. */
+bool gpusim_footprints_clear(void);
+
+/* sim_footprint.c: the same of one allocation, and its bits. */
+bool gpusim_footprint_clear(struct gpusim_allocation *);
+void gpusim_footprint_close(struct gpusim_allocation *);
+uint64_t gpusim_footprint_touch(struct gpusim_allocation *, uint64_t sector, bool write);
+
 /* True if [address, address + size) lies inside one live allocation. */
 bool gpusim_is_allocated(const void *address, size_t size);
 

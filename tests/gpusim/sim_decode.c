@@ -347,6 +347,10 @@ static void decode_cp_async(struct decoding *d)
 
 static void decode_simple(struct decoding *d, enum gpusim_kind kind)
 {
+    /* one for the own block only orders nothing between blocks; one between proxies neither */
+    if (kind == KIND_FENCE && (strstr(d->sp.whole, ".cta") || strstr(d->sp.whole, ".cluster") ||
+                                  strstr(d->sp.whole, ".proxy")))
+        kind = KIND_NOP;
     gpusim_take_caching(&d->sp);
     static const char *const orders[] = {
         "sc", "acq_rel", "gl", "proxy", "global", "L1", "L2", NULL};
@@ -519,7 +523,7 @@ static void decode(struct decoding *d)
         {"ldmatrix", decode_ldmatrix, 0}, {"mma", decode_mma, 0}, {"cp", decode_cp_async, 0},
         {"setp", decode_setp, 0}, {"mov", decode_mov, 0}, {"cvta", decode_cvta, 0},
         {"ret", NULL, KIND_EXIT}, {"exit", NULL, KIND_EXIT}, {"trap", NULL, KIND_TRAP},
-        {"membar", NULL, KIND_NOP}, {"fence", NULL, KIND_NOP}, {"prefetch", NULL, KIND_NOP},
+        {"membar", NULL, KIND_FENCE}, {"fence", NULL, KIND_FENCE}, {"prefetch", NULL, KIND_NOP},
         {"activemask", NULL, KIND_ACTIVE_MASK}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (strcmp(d->sp.part[0], families[i].stem) != 0)

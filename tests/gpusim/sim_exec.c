@@ -396,6 +396,9 @@ static void execute_memory(struct gpusim_block *b, const struct gpusim_inst *ins
     case KIND_CP_WAIT:
         gpusim_cp_wait(b, inst, mask);
         return;
+    case KIND_FENCE:
+        gpusim_fence(b, mask);
+        return;
     case KIND_ACTIVE_MASK: {
         uint32_t *to = (uint32_t *)(void *)(w->regs + inst->r[0]);
         for (uint32_t left = mask; left; left &= left - 1)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FATBIN_MAGIC = (int)0xba55ed50, FILE_PTX = 1, MAX_TARGETS = 8 };
+enum { FATBIN_MAGIC = (int)0xba55ed50, FILE_PTX = 1, FILE_ELF = 2, MAX_TARGETS = 16 };
 
 struct fat_header {
     uint32_t magic;
@@ -33,9 +33,16 @@ struct target {
     struct gpusim_module *module;
 };
 
+struct cubin {
+    int sm;
+    const void *image;
+    size_t bytes;
+};
+
 struct binary {
     struct target target[MAX_TARGETS];
-    int count;
+    struct cubin cubin[MAX_TARGETS];
+    int count, cubins;
     bool compressed;
     struct binary *next;
 };
@@ -71,11 +78,14 @@ static void collect_targets(struct binary *binary, const void *data)
         return;
     const unsigned char *at = (const unsigned char *)data + header.header_bytes;
     const unsigned char *end = at + header.bytes;
-    while (at + sizeof(struct fat_file) <= end && binary->count < MAX_TARGETS) {
+    while (at + sizeof(struct fat_file) <= end) {
         struct fat_file file;
         memcpy(&file, at, sizeof file);
         const char *text = (const char *)at + file.header_bytes;
-        if (file.kind == FILE_PTX) {
+        if (file.kind == FILE_ELF && binary->cubins < MAX_TARGETS) {
+            binary->cubin[binary->cubins++] =
+                (struct cubin){(int)file.arch, text, (size_t)file.bytes};
+        } else if (file.kind == FILE_PTX && binary->count < MAX_TARGETS) {
             text += strspn(text, " \t\n");
             if (strncmp(text, ".version", 8) == 0 || strncmp(text, "//", 2) == 0)
                 binary->target[binary->count++] =
@@ -212,6 +222,19 @@ static struct gpusim_module *module_for(struct binary *binary, int sm, const cha
     return best->module;
 }
 
+/* Registers a thread in the machine code that a device of this capability would choose: of the same
+ * major version, the highest it can run. 0: it would compile the PTX, and nobody knows. */
+static int registers_for(const struct binary *binary, int sm, const char *name)
+{
+    const struct cubin *best = NULL;
+    for (int i = 0; i < binary->cubins; i++) {
+        const struct cubin *c = &binary->cubin[i];
+        if (c->sm / 10 == sm / 10 && c->sm <= sm && (!best || c->sm > best->sm))
+            best = c;
+    }
+    return best ? gpusim_cubin_registers(best->image, best->bytes, name) : 0;
+}
+
 struct gpusim_function *gpusim_function_of(const void *handle)
 {
     pthread_mutex_lock(&mutex);
@@ -246,6 +269,7 @@ struct gpusim_kernel *gpusim_function_kernel(struct gpusim_function *f)
         gpusim_report("%s: %s", f->name, error);
         return NULL;
     }
+    kernel->sass_registers = registers_for(f->binary, sm, f->name);
     f->made[at].sm = sm;
     return f->made[at].kernel = kernel;
 }
@@ -274,6 +298,8 @@ static void add_counts(struct gpusim_counts *to, const struct gpusim_kernel *ker
     to->sectors_ideal += c->sectors_ideal;
     to->bytes_read += c->bytes_read;
     to->bytes_written += c->bytes_written;
+    to->footprint_read += c->footprint_read;
+    to->footprint_written += c->footprint_written;
     static const int macs[] = {[MMA_8816] = 1024, [MMA_16816] = 2048, [MMA_16832] = 4096};
     for (int i = 0; i < kernel->count; i++) {
         const struct gpusim_inst *inst = &kernel->code[i];

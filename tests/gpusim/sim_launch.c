@@ -34,6 +34,26 @@ static uint32_t dynamic_start(const struct gpusim_kernel *kernel)
                                       : kernel->static_shared;
 }
 
+/* As hardware checks it: registers go to warps, 256 at a time, and a block's warps are counted by
+ * fours, one in each quarter of the multiprocessor. */
+static uint64_t block_registers(int registers, uint64_t threads)
+{
+    const uint64_t warp = ((uint64_t)registers * GPUSIM_LANES + 255) / 256 * 256;
+    return warp * ((threads + 4 * GPUSIM_LANES - 1) / (4 * GPUSIM_LANES) * 4);
+}
+
+static int check_registers(const struct gpusim_kernel *kernel, uint64_t threads)
+{
+    enum { PER_BLOCK = 65536 };
+    const uint64_t need = block_registers(kernel->sass_registers, threads);
+    if (need <= PER_BLOCK)
+        return 0;
+    gpusim_report("%s: %llu threads of %d registers take %llu, a multiprocessor of sm_%d has %d",
+        kernel->name, (unsigned long long)threads, kernel->sass_registers, (unsigned long long)need,
+        gpusim_options().sm, PER_BLOCK);
+    return cudaErrorLaunchOutOfResources;
+}
+
 static int check_limits(const struct gpusim_kernel *kernel, const uint32_t grid[3],
     const uint32_t block[3], size_t dynamic)
 {
@@ -63,7 +83,7 @@ static int check_limits(const struct gpusim_kernel *kernel, const uint32_t grid[
             (unsigned long long)shared, sm, gpusim_shared_limit(sm, true));
         return cudaErrorInvalidValue;
     }
-    return 0;
+    return check_registers(kernel, threads);
 }
 
 int gpusim_launch_make(struct gpusim_function *function, const uint32_t grid[3],
@@ -192,6 +212,8 @@ static void close_block(struct gpusim_block *b)
     free(b->local);
     free(b->executed);
     free(b->in_flight);
+    free(b->fences);
+    free(b->acquired);
     gpusim_shadow_close(&b->shadow);
 }
 
@@ -242,6 +264,8 @@ static void add_to_kernel(struct work *work, const struct gpusim_block *b)
     c->sectors_ideal += b->memory.sectors_ideal;
     c->bytes_read += b->memory.bytes_read;
     c->bytes_written += b->memory.bytes_written;
+    c->footprint_read += b->memory.footprint_read;
+    c->footprint_written += b->memory.footprint_written;
     pthread_mutex_unlock(&work->mutex);
 }
 
@@ -325,6 +349,10 @@ int gpusim_launch_run(struct gpusim_launch *launch)
         threads = 1;
     if ((uint64_t)threads > blocks)
         threads = (int)blocks;
+    if (gpusim_options().count_memory && !gpusim_footprints_clear()) {
+        gpusim_report("%s: out of host memory", launch->kernel->name);
+        return gpusim_sticky = cudaErrorMemoryAllocation;
+    }
     pthread_mutex_init(&work.mutex, NULL);
     for (; started < threads - 1; started++)
         if (pthread_create(&thread[started], NULL, run_blocks, &work) != 0)
@@ -333,6 +361,7 @@ int gpusim_launch_run(struct gpusim_launch *launch)
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     pthread_mutex_destroy(&work.mutex);
+    gpusim_release_forget();
     launch->kernel->counts.launches++;
     launch->kernel->counts.blocks += blocks;
     if (work.error)

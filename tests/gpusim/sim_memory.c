@@ -120,7 +120,8 @@ void gpusim_check_global(
 static void count_sectors(
     struct gpusim_block *b, const uint64_t *address, uint32_t bytes, uint32_t mask, bool write)
 {
-    uint64_t sector[5 * GPUSIM_LANES];
+    uint64_t sector[5 * GPUSIM_LANES],
+        *footprint = write ? &b->memory.footprint_written : &b->memory.footprint_read;
     int count = 0, total = 0;
     for (uint32_t left = mask; left; left &= left - 1) {
         const uint64_t a = address[__builtin_ctz(left)];
@@ -129,8 +130,12 @@ static void count_sectors(
             int i = count - 1;
             while (i >= 0 && sector[i] != s)
                 i--;
-            if (i < 0)
-                sector[count++] = s;
+            if (i >= 0)
+                continue;
+            sector[count++] = s;
+            if (!inside(b->cached, s * 32, s * 32 + 1))
+                b->cached = gpusim_find_allocation(a);
+            *footprint += gpusim_footprint_touch(b->cached, s, write);
         }
     }
     b->memory.sectors += (uint64_t)count;

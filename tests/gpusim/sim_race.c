@@ -3,8 +3,9 @@
  * A cell remembers the last write and the reads since, per 4-byte word; a word touched by a
  * narrower access gets a cell per byte for the rest of the block (shared) or launch (global). Two
  * accesses of one block are ordered if they are of one thread, lie on two sides of a barrier, or
- * are of one warp on two sides of a bar.warp.sync. Two blocks of a launch are never ordered;
- * launches are. Atomics may meet atomics. Reads may meet reads.
+ * are of one warp on two sides of a bar.warp.sync. Two blocks of a launch are ordered by fences and
+ * atomics only, which order threads of one block too (sim_release.c); launches are. Atomics may
+ * meet atomics. Reads may meet reads.
  *
  * Besides: shared memory that a cp.async still writes must not be touched before its wait, and, if
  * asked for, memory must be written before it is read. */
@@ -23,6 +24,7 @@ struct writing {
     uint64_t block;       /* launch and block; another launch's count as nothing */
     uint32_t epoch, sync; /* sync: bar.warp.sync count of the warp */
     uint32_t thread;
+    uint16_t fences; /* the thread had made */
 };
 
 struct gpusim_cell {
@@ -31,6 +33,7 @@ struct gpusim_cell {
     uint64_t split; /* the narrow cells count instead */
     uint32_t read_epoch, read_sync;
     uint16_t read_warp, read_lane; /* MANY: of several */
+    uint16_t read_fences;          /* the thread had made */
     bool read_blocks;              /* of several */
 };
 
@@ -40,6 +43,9 @@ struct toucher {
     int warp, lane;
     unsigned how;
     bool global;
+    const struct gpusim_block *in;
+    uint64_t word; /* global memory: address of the cell */
+    uint16_t fences;
 };
 
 static bool same_launch(uint64_t a, uint64_t b)
@@ -60,22 +66,46 @@ static bool unordered(
     return sync == t->sync && lane != t->lane;
 }
 
-static bool unordered_write(const struct toucher *t, const struct writing *w)
+static bool ordered_by_fence(const struct toucher *t, struct gpusim_past past)
 {
-    return w->block && unordered(t, w->block, w->epoch, w->sync, (int)(w->thread / GPUSIM_LANES),
-                           (int)(w->thread % GPUSIM_LANES));
+    if (!t->global)
+        return false;
+    past.word = t->word;
+    return gpusim_release_orders(t->in, &past, t->warp * GPUSIM_LANES + t->lane);
+}
+
+static bool unordered_write(const struct toucher *t, const struct writing *w, bool atomic)
+{
+    return w->block &&
+           unordered(t, w->block, w->epoch, w->sync, (int)(w->thread / GPUSIM_LANES),
+               (int)(w->thread % GPUSIM_LANES)) &&
+           !ordered_by_fence(t, (struct gpusim_past){.block = (uint32_t)w->block,
+                                    .epoch = w->epoch,
+                                    .thread = (int)w->thread,
+                                    .fences = w->fences,
+                                    .atomic = atomic});
+}
+
+static bool read_ordered(const struct gpusim_cell *c, const struct toucher *t)
+{
+    const bool one = c->read_warp != MANY && c->read_lane != MANY;
+    return ordered_by_fence(t, (struct gpusim_past){.block = (uint32_t)c->read_block,
+                                   .epoch = c->read_epoch,
+                                   .thread = one ? c->read_warp * GPUSIM_LANES + c->read_lane : -1,
+                                   .fences = c->read_fences});
 }
 
 static const char *conflict(const struct gpusim_cell *c, const struct toucher *t)
 {
     const bool write = t->how & GPUSIM_WRITE, atomic = t->how & GPUSIM_ATOMIC_ACCESS;
-    if (unordered_write(t, &c->plain) || (!atomic && unordered_write(t, &c->atomic)))
+    if (unordered_write(t, &c->plain, false) || (!atomic && unordered_write(t, &c->atomic, true)))
         return write ? "write after an unordered write" : "read after an unordered write";
     if (!write || !c->read_block)
         return NULL;
     if (c->read_blocks && same_launch(c->read_block, t->block))
         return "write after another block's read";
-    if (unordered(t, c->read_block, c->read_epoch, c->read_sync, c->read_warp, c->read_lane))
+    if (unordered(t, c->read_block, c->read_epoch, c->read_sync, c->read_warp, c->read_lane) &&
+        !read_ordered(c, t))
         return "write after an unordered read";
     return NULL;
 }
@@ -87,7 +117,8 @@ static void note(struct gpusim_cell *c, const struct toucher *t)
         *(atomic ? &c->atomic : &c->plain) = (struct writing){.block = t->block,
             .epoch = t->epoch,
             .sync = t->sync,
-            .thread = (uint32_t)(t->warp * GPUSIM_LANES + t->lane)};
+            .thread = (uint32_t)(t->warp * GPUSIM_LANES + t->lane),
+            .fences = t->fences};
         return;
     }
     if (atomic)
@@ -102,11 +133,13 @@ static void note(struct gpusim_cell *c, const struct toucher *t)
         c->read_sync = t->sync;
         c->read_warp = (uint16_t)t->warp;
         c->read_lane = (uint16_t)t->lane;
+        c->read_fences = t->fences;
     } else if (c->read_warp != t->warp) {
         c->read_warp = MANY;
     } else if (c->read_sync != t->sync) {
         c->read_sync = t->sync;
         c->read_lane = (uint16_t)t->lane;
+        c->read_fences = t->fences;
     } else if (c->read_lane != t->lane) {
         c->read_lane = MANY;
     }
@@ -114,10 +147,11 @@ static void note(struct gpusim_cell *c, const struct toucher *t)
 
 /* `at`: byte offset inside the memory that the cells describe. */
 static const char *touch(
-    struct gpusim_shadow *shadow, uint64_t at, uint32_t bytes, const struct toucher *t)
+    struct gpusim_shadow *shadow, uint64_t at, uint32_t bytes, struct toucher *t)
 {
-    const uint64_t key = t->global ? t->block >> 32 : t->block;
+    const uint64_t key = t->global ? t->block >> 32 : t->block, base = t->word - at;
     for (uint64_t end = at + bytes; at < end;) {
+        t->word = base + at / 4 * 4;
         struct gpusim_cell *word = &shadow->words[at / 4];
         const bool whole = at % 4 == 0 && end - at >= 4;
         if (whole && word->split != key) {
@@ -190,7 +224,8 @@ static struct toucher toucher_of(const struct gpusim_block *b, unsigned how, boo
         .sync = b->current->collective,
         .warp = b->current->index,
         .how = how,
-        .global = global};
+        .global = global,
+        .in = b};
 }
 
 /* Words that a cp.async still writes: the copy is not there before its thread has waited. */
@@ -252,6 +287,8 @@ void gpusim_touch_global(
             gpusim_block_fail(
                 b, cudaErrorMemoryAllocation, "out of host memory for the race checker");
         const uint64_t at = a - in->start;
+        t.word = a;
+        t.fences = b->fenced ? b->fences[t.warp * GPUSIM_LANES + t.lane].count : 0;
         const char *wrong = race ? touch(&in->shadow, at, bytes, &t) : NULL;
         if (wrong)
             gpusim_block_fail(b, cudaErrorLaunchFailure,
@@ -259,6 +296,8 @@ void gpusim_touch_global(
                 wrong, bytes, (unsigned long long)at, (unsigned long long)in->size, in->serial);
         if (memory && in->shadow.written)
             check_written(b, &in->shadow, at, bytes, how, "global");
+        if (race && (how & GPUSIM_MODIFY))
+            gpusim_release_atomic(b, a, bytes, t.lane);
     }
 }
 

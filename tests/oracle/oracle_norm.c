@@ -1,5 +1,7 @@
 #include "oracle/oracle_norm.h"
 
+#include "oracle/oracle_scheme.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -65,11 +67,15 @@ static int64_t round_even(double x)
 }
 
 /* Code of x; random < 0: nearest. A NaN has the largest code. Counts |x inverse| > code_max. */
-static int code_of(float x, float inverse, int code_max, int random, int64_t *saturated)
+static int code_of(
+    float x, float inverse, const struct oct_range *range, int random, int64_t *saturated)
 {
+    int code_max = range->code_max;
     float v = x * inverse;
     if (fabsf(v) > (float)code_max)
         *saturated += 1;
+    if (range->grid != OCT_GRID_UNIFORM)
+        return oracle_grid_code(range->grid, x, inverse, code_max);
     if (isnan(v) || v > (float)code_max)
         v = (float)code_max;
     if (v < (float)-code_max)
@@ -136,8 +142,23 @@ static void extremes(const struct oct_bn_finalize_args *g, int c)
     }
     if (g->xhat_max)
         g->xhat_max[c] = xhat_max;
-    if (g->z_amax)
+    if (g->z_amax && !g->clip_lo)
         g->z_amax[c] = z_amax;
+}
+
+/* beta -+ sigmas |gamma|, with relu not below 0; z_amax is the larger magnitude of the two. */
+static void clip_ends(const struct oct_bn_finalize_args *g, int c)
+{
+    float width = g->sigmas * fabsf(g->gamma[c]);
+    float lo = g->beta[c] - width, hi = g->beta[c] + width;
+    if (g->relu) {
+        lo = lo < 0.0f ? 0.0f : lo;
+        hi = hi < 0.0f ? 0.0f : hi;
+    }
+    g->clip_lo[c] = lo;
+    g->clip_hi[c] = hi;
+    if (g->z_amax)
+        g->z_amax[c] = fmaxf(fabsf(lo), fabsf(hi));
 }
 
 static void running(const struct oct_bn_finalize_args *g)
@@ -171,11 +192,78 @@ void oracle_bn_finalize(const struct oct_bn_finalize_args *g)
         g->b[c] = (float)((double)g->beta[c] - mean * slope);
         g->ix[c] = (float)invstd;
         g->jx[c] = (float)(-mean * invstd);
-        if (g->xhat_max || g->z_amax)
+        if (g->clip_lo)
+            clip_ends(g, c);
+        if (g->xhat_max || (g->z_amax && !g->clip_lo))
             extremes(g, c);
     }
     if (g->training)
         running(g);
+}
+
+/* Tries every accumulator from the least to the largest, as `extremes` does. */
+static float largest_affine(const struct oct_affine_finalize_args *g, int c)
+{
+    float m = g->x_scale[0] * (g->w_scale_per_k ? g->w_scale[c] : g->w_scale[0]), largest = 0.0f;
+    for (int64_t acc = g->acc->min[c]; acc <= g->acc->max[c]; acc++) {
+        float y = (float)acc * m;
+        if (g->y_dtype == OCT_BF16)
+            y = float_of((uint32_t)to_bf16(y) << 16);
+        float z = affine(y, g->a[c], g->b[c]);
+        if (g->relu && !(z > 0.0f))
+            z = 0.0f;
+        largest = fabsf(z) > largest ? fabsf(z) : largest;
+    }
+    return largest;
+}
+
+void oracle_affine_finalize(const struct oct_affine_finalize_args *g)
+{
+    for (int c = 0; c < g->channels; c++) {
+        g->a[c] = 1.0f;
+        g->b[c] = 0.0f;
+        if (g->scale)
+            g->a[c] = *g->scale;
+        if (g->bias)
+            g->b[c] = g->bias_count == g->channels ? g->bias[c] : *g->bias;
+        g->ix[c] = 1.0f;
+        g->jx[c] = 0.0f;
+        if (g->z_amax)
+            g->z_amax[c] = largest_affine(g, c);
+    }
+}
+
+static void add_or_set(float *to, double value, enum oct_write mode)
+{
+    float rounded = (float)value;
+    *to = mode == OCT_ACCUMULATE ? *to + rounded : rounded;
+}
+
+void oracle_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *g)
+{
+    double bias = 0.0, scale = 0.0, squares = 0.0, n = (double)g->count;
+    for (int c = 0; c < g->channels; c++) {
+        double a = (double)g->a[c], square = a * a * (g->sum_dz2[c] / n);
+        g->m1[c] = 0.0f;
+        g->m2[c] = 0.0f;
+        bias += g->sum_dz[c];
+        scale += g->sum_dz_y[c];
+        squares += square;
+        if (g->dbias && g->bias_count == g->channels && g->channels > 1)
+            add_or_set(g->dbias + c, g->sum_dz[c], g->mode);
+        if (g->bound) {
+            float low = fabsf(g->a[c] * g->dz_min[c]), high = fabsf(g->a[c] * g->dz_max[c]);
+            g->bound[c] = high > low ? high : low;
+        }
+        if (g->sigma)
+            g->sigma[c] = (float)sqrt(square);
+    }
+    if (g->dbias && g->bias_count == 1)
+        add_or_set(g->dbias, bias, g->mode);
+    if (g->dscale)
+        add_or_set(g->dscale, scale, g->mode);
+    if (g->sigma_all)
+        g->sigma_all[0] = (float)sqrt(squares / (double)g->channels);
 }
 
 void oracle_act_fwd(const struct oct_act_fwd_args *g)
@@ -185,8 +273,21 @@ void oracle_act_fwd(const struct oct_act_fwd_args *g)
     for (int64_t i = 0; i < g->rows * g->channels; i++) {
         int c = (int)(i % g->channels);
         float z = get(g->y_dtype, g->y, i);
+        bool inside = false;
+        if (g->y_above)
+            g->y_above[0] += fabsf(z) > g->y_limit;
         if (g->a)
             z = affine(z, g->a[c], g->b[c]);
+        if (g->clip_lo) {
+            float u = z, lo = g->clip_lo[c], hi = g->clip_hi[c];
+            if (!finite_bits(u))
+                *g->flag = 1;
+            inside = u > lo && u < hi;
+            if (g->clipped && (u > hi || (u < lo && lo != 0.0f)))
+                g->clipped[0]++;
+            z = u > lo ? u : lo; /* NaN: lo */
+            z = z > hi ? hi : z;
+        }
         if (g->residual) {
             float r = get(g->residual_dtype, g->residual, i);
             if (g->residual_dtype == OCT_S8)
@@ -204,10 +305,16 @@ void oracle_act_fwd(const struct oct_act_fwd_args *g)
                 g->mask[i / 8] = 0;
             g->mask[i / 8] |= (uint8_t)((z > 0.0f ? 1 : 0) << (i % 8));
         }
+        if (g->inside) {
+            inside = inside && (!g->relu || z > 0.0f);
+            if (i % 8 == 0)
+                g->inside[i / 8] = 0;
+            g->inside[i / 8] |= (uint8_t)((inside ? 1 : 0) << (i % 8));
+        }
         if (fabsf(z) > amax)
             amax = fabsf(z);
         if (g->x && g->x_dtype == OCT_S8)
-            put_code(g->x, NULL, i, code_of(z, g->x_range.inverse[0], 127, -1, &saturated));
+            put_code(g->x, NULL, i, code_of(z, g->x_range.inverse[0], &g->x_range, -1, &saturated));
         else if (g->x)
             put(g->x_dtype, g->x, i, z);
     }
@@ -217,12 +324,14 @@ void oracle_act_fwd(const struct oct_act_fwd_args *g)
         g->saturated[0] += saturated;
 }
 
-/* da where z > 0. */
+/* da where the mask is set; without one, where z > 0. */
 static float gated(float da, float y, float a, float b, int relu, const uint8_t *mask, int64_t i)
 {
-    if (!relu)
-        return da;
-    int open = mask ? mask[i / 8] >> (i % 8) & 1 : affine(y, a, b) > 0.0f;
+    int open = 1;
+    if (mask)
+        open = mask[i / 8] >> (i % 8) & 1;
+    else if (relu)
+        open = affine(y, a, b) > 0.0f;
     return open ? da : 0.0f;
 }
 
@@ -311,13 +420,16 @@ void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *r
         if (!finite_bits(dy))
             *g->flag = 1;
         if (g->d_residual) {
+            if (g->residual_mask)
+                dz = gated(get(g->da_dtype, g->da, i), 0.0f, 0.0f, 0.0f, 1, g->residual_mask, i);
             float old = g->d_residual_mode == OCT_ACCUMULATE
                             ? get(g->d_residual_dtype, g->d_residual, i) + dz
                             : dz;
             put(g->d_residual_dtype, g->d_residual, i, old);
         }
         if (g->dy)
-            put(g->dy_dtype, g->dy, i, dy);
+            put(g->dy_dtype, g->dy, i,
+                g->dy_mode == OCT_ACCUMULATE ? get(g->dy_dtype, g->dy, i) + dy : dy);
         if (g->amax && fabsf(dy) > g->amax[c])
             g->amax[c] = fabsf(dy);
         if (g->above)
@@ -327,11 +439,10 @@ void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *r
         if (g->q_channel)
             put_code(g->q_channel, g->q_channel_lo, i,
                 code_of(dy, g->range_channel.inverse[g->range_channel.count == 1 ? 0 : c],
-                    g->range_channel.code_max, byte, &saturated[0]));
+                    &g->range_channel, byte, &saturated[0]));
         if (g->q_tensor)
             put_code(g->q_tensor, g->q_tensor_lo, i,
-                code_of(
-                    dy, g->range_tensor.inverse[0], g->range_tensor.code_max, byte, &saturated[1]));
+                code_of(dy, g->range_tensor.inverse[0], &g->range_tensor, byte, &saturated[1]));
     }
     if (g->above_all)
         g->above_all[0] = above_all;

@@ -8,6 +8,8 @@
 #include "backend.h"
 
 void oracle_bn_finalize(const struct oct_bn_finalize_args *args);
+void oracle_affine_finalize(const struct oct_affine_finalize_args *args);
+void oracle_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *args);
 void oracle_act_fwd(const struct oct_act_fwd_args *args);
 void oracle_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *args);
 void oracle_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *args);

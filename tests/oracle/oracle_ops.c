@@ -1,5 +1,7 @@
 #include "oracle/oracle_ops.h"
 
+#include "oracle/oracle_scheme.h"
+
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -115,26 +117,6 @@ uint32_t oracle_rounding_byte(uint64_t seed, uint32_t step, uint32_t tensor, uin
     return x % 256;
 }
 
-static float add(float x, float y)
-{
-    return oracle_fl(oracle_in(x) + oracle_in(y));
-}
-
-static float sub(float x, float y)
-{
-    return oracle_fl(oracle_in(x) - oracle_in(y));
-}
-
-static float mul(float x, float y)
-{
-    return oracle_fl(oracle_in(x) * oracle_in(y));
-}
-
-static float quotient(float x, float y)
-{
-    return oracle_fl(oracle_in(x) / oracle_in(y));
-}
-
 float oracle_exp(float x)
 {
     static const float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
@@ -143,13 +125,13 @@ float oracle_exp(float x)
         return x;
     if (x <= -87.0f)
         return 0.0f;
-    float n = (float)oracle_rne(mul(x, 1.44269504f));
-    float r = sub(x, mul(n, 0.693359375f));
-    r = sub(r, mul(n, -2.12194440e-4f));
+    float n = (float)oracle_rne(oracle_mul(x, 1.44269504f));
+    float r = oracle_sub(x, oracle_mul(n, 0.693359375f));
+    r = oracle_sub(r, oracle_mul(n, -2.12194440e-4f));
     float p = c[0];
     for (int i = 1; i < 6; i++)
-        p = add(mul(p, r), c[i]);
-    p = add(add(mul(p, mul(r, r)), r), 1.0f);
+        p = oracle_add(oracle_mul(p, r), c[i]);
+    p = oracle_add(oracle_add(oracle_mul(p, oracle_mul(r, r)), r), 1.0f);
     return oracle_fl(p * ldexp(1.0, (int)n));
 }
 
@@ -166,15 +148,15 @@ float oracle_log(float x)
         e--;
         m = 2.0f * m;
     }
-    m = sub(m, 1.0f);
-    float z = mul(m, m), p = c[0];
+    m = oracle_sub(m, 1.0f);
+    float z = oracle_mul(m, m), p = c[0];
     for (int i = 1; i < 9; i++)
-        p = add(mul(p, m), c[i]);
-    float y = mul(mul(m, z), p);
-    y = add(y, mul((float)e, -2.12194440e-4f));
-    y = sub(y, mul(0.5f, z));
-    y = add(m, y);
-    return add(y, mul((float)e, 0.693359375f));
+        p = oracle_add(oracle_mul(p, m), c[i]);
+    float y = oracle_mul(oracle_mul(m, z), p);
+    y = oracle_add(y, oracle_mul((float)e, -2.12194440e-4f));
+    y = oracle_sub(y, oracle_mul(0.5f, z));
+    y = oracle_add(m, y);
+    return oracle_add(y, oracle_mul((float)e, 0.693359375f));
 }
 
 void oracle_quantise(const struct oct_quantise_args *a)
@@ -188,7 +170,9 @@ void oracle_quantise(const struct oct_quantise_args *a)
             byte = (int)oracle_rounding_byte(a->step->seed, a->step->step, a->tensor,
                 a->step->first_sample * sample + (uint64_t)i);
         }
-        int q = oracle_code(x, inverse, a->range.code_max, byte);
+        int q = a->range.grid != OCT_GRID_UNIFORM
+                    ? oracle_grid_code(a->range.grid, x, inverse, a->range.code_max)
+                    : oracle_code(x, inverse, a->range.code_max, byte);
         if (a->q_lo) {
             int hi = (int)floor((q + 64) / 128.0);
             a->q[i] = (int8_t)hi;
@@ -198,7 +182,7 @@ void oracle_quantise(const struct oct_quantise_args *a)
         }
         if (!isfinite(x))
             *a->flag |= 1;
-        float v = mul(x, inverse);
+        float v = oracle_mul(x, inverse);
         if (a->saturated && fabsf(v) > (float)a->range.code_max)
             ++*a->saturated;
     }
@@ -213,7 +197,7 @@ static double canonical_sum(
         float sum = 0.0f;
         for (int64_t row = chunk; row < rows && row < chunk + 256; row++) {
             float v = raw_at(x, dtype, row * channels + c);
-            sum = add(sum, squares ? mul(v, v) : v);
+            sum = oracle_add(sum, squares ? oracle_mul(v, v) : v);
         }
         total += (double)sum;
     }
@@ -255,7 +239,7 @@ void oracle_channel_sum(const struct oct_channel_sum_args *a)
 {
     for (int c = 0; c < a->channels; c++) {
         float f = (float)canonical_sum(a->x, OCT_F32, a->rows, a->channels, c, 0);
-        a->sum[c] = a->mode == OCT_ACCUMULATE ? add(a->sum[c], f) : f;
+        a->sum[c] = a->mode == OCT_ACCUMULATE ? oracle_add(a->sum[c], f) : f;
     }
 }
 
@@ -276,38 +260,37 @@ void oracle_count_above(const struct oct_count_above_args *a)
     }
 }
 
+/* The rules that remember: EMA, TAIL. */
+static void remembered_clip(const struct oct_range_update_args *a, int i, float amax)
+{
+    float kept = oracle_mul(oracle_sub(1.0f, oracle_mul(a->k, a->a)), a->range.clip[i]);
+    float ema = oracle_add(kept, oracle_mul(a->a, amax));
+    if (a->rule == OCT_CLIP_EMA) {
+        a->range.clip[i] = a->visited[i] ? ema : amax;
+    } else if ((double)a->above[i] > (double)a->lambda * a->population) {
+        a->range.clip[i] = amax;
+        a->label[i] = OCT_LABEL_BELL;
+    } else {
+        int going_on = a->visited[i] && a->label[i] == OCT_LABEL_TAIL;
+        a->range.clip[i] = going_on ? ema : amax;
+        a->label[i] = OCT_LABEL_TAIL;
+    }
+    a->visited[i] = 1;
+}
+
 void oracle_range_update(const struct oct_range_update_args *a)
 {
     for (int i = 0; i < a->range.count; i++) {
-        float amax = a->amax[i];
-        if (a->range.count == 1)
-            for (int j = 0; j < a->amax_count; j++)
-                if (isnan(a->amax[j]) || a->amax[j] > amax)
-                    amax = a->amax[j];
-        int usable = isfinite(amax) && oracle_in(amax) > 0.0;
-        if (usable) {
-            float ema = add(mul(sub(1.0f, mul(a->k, a->a)), a->range.clip[i]), mul(a->a, amax));
-            if (a->rule == OCT_CLIP_AMAX) {
-                a->range.clip[i] = amax;
-            } else if (a->rule == OCT_CLIP_EMA) {
-                a->range.clip[i] = a->visited[i] ? ema : amax;
-                a->visited[i] = 1;
-            } else if ((double)a->above[i] > (double)a->lambda * a->population) {
-                a->range.clip[i] = amax;
-                a->label[i] = OCT_LABEL_BELL;
-                a->visited[i] = 1;
-            } else {
-                int going_on = a->visited[i] && a->label[i] == OCT_LABEL_TAIL;
-                a->range.clip[i] = going_on ? ema : amax;
-                a->label[i] = OCT_LABEL_TAIL;
-                a->visited[i] = 1;
-            }
-        }
-        float clip = a->range.clip[i];
-        a->range.scale[i] = quotient(clip, (float)a->range.code_max);
-        a->range.inverse[i] = 0.0f;
-        if (usable && oracle_in(clip) > 0.0 && isfinite(quotient((float)a->range.code_max, clip)))
-            a->range.inverse[i] = quotient((float)a->range.code_max, clip);
+        float amax = a->amax ? a->amax[i] : 0.0f;
+        for (int j = 0; a->range.count == 1 && j < a->amax_count; j++)
+            if (isnan(a->amax[j]) || a->amax[j] > amax)
+                amax = a->amax[j];
+        if (a->plus)
+            amax = oracle_add(amax, *a->plus);
+        bool usable = oracle_next_clip(a, amax, &a->range.clip[i]);
+        if (usable && (a->rule == OCT_CLIP_EMA || a->rule == OCT_CLIP_TAIL))
+            remembered_clip(a, i, amax);
+        oracle_range_steps(&a->range, i, usable);
     }
 }
 
@@ -346,7 +329,7 @@ void oracle_pool(const struct oct_pool_args *a)
                         if (a->x_dtype == OCT_S8)
                             codes += ((const int8_t *)a->x)[i];
                         else
-                            sum = add(sum, raw_at(a->x, a->x_dtype, i));
+                            sum = oracle_add(sum, raw_at(a->x, a->x_dtype, i));
                     }
                     size_t size = oct_dtype_bytes(a->y_dtype);
                     if (!a->average) {
@@ -358,8 +341,8 @@ void oracle_pool(const struct oct_pool_args *a)
                     }
                     float scale = a->x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;
                     float total = a->x_dtype == OCT_S8 ? (float)codes : sum;
-                    oracle_put(
-                        a->y, a->y_dtype, out, mul(total, quotient(scale, (float)(v->r * v->s))));
+                    oracle_put(a->y, a->y_dtype, out,
+                        oracle_mul(total, oracle_over(scale, (float)(v->r * v->s))));
                 }
 }
 
@@ -387,11 +370,11 @@ void oracle_pool_bwd(const struct oct_pool_bwd_args *a)
                 int s = tap_reading(w, q, v->s, v->stride_w, v->pad_w, v->dilation_w);
                 int64_t o = ((n * p_count + p) * q_count + q) * v->c + c;
                 if (r >= 0 && s >= 0 && (a->average || a->winner[o] == r * v->s + s))
-                    sum = add(sum, raw_at(a->dy, a->dy_dtype, o));
+                    sum = oracle_add(sum, raw_at(a->dy, a->dy_dtype, o));
             }
-        float f = a->average ? mul(sum, quotient(1.0f, (float)(v->r * v->s))) : sum;
+        float f = a->average ? oracle_mul(sum, oracle_over(1.0f, (float)(v->r * v->s))) : sum;
         if (a->mode == OCT_ACCUMULATE)
-            f = add(raw_at(a->dx, a->dx_dtype, i), f);
+            f = oracle_add(raw_at(a->dx, a->dx_dtype, i), f);
         oracle_put(a->dx, a->dx_dtype, i, f);
     }
 }
@@ -402,7 +385,7 @@ void oracle_image(const struct oct_image_args *a)
         for (int c = 0; c < a->channels_out; c++) {
             float v = 0.0f;
             if (c < a->channels)
-                v = add(mul(a->image[row * a->channels + c], a->a[c]), a->b[c]);
+                v = oracle_add(oracle_mul(a->image[row * a->channels + c], a->a[c]), a->b[c]);
             oracle_put(a->x, a->x_dtype, row * a->channels_out + c, v);
         }
 }
@@ -418,15 +401,16 @@ void oracle_loss(const struct oct_loss_args *a)
             if (x[j] > max)
                 max = x[j];
         for (int j = 0; j < a->k; j++) {
-            sum_e += (double)oracle_exp(sub(x[j], max));
-            sum_d += (double)sub(x[j], max);
+            sum_e += (double)oracle_exp(oracle_sub(x[j], max));
+            sum_d += (double)oracle_sub(x[j], max);
             rivals += j != label && !(x[j] < x[label]);
         }
         float sum = (float)sum_e, log_sum = oracle_log(sum);
-        float loss = sub(log_sum, sub(x[label], max));
+        float loss = oracle_sub(log_sum, oracle_sub(x[label], max));
         if (a->smoothing > 0.0f) {
-            float even = sub(log_sum, (float)(sum_d / a->k));
-            loss = add(mul(sub(1.0f, a->smoothing), loss), mul(a->smoothing, even));
+            float even = oracle_sub(log_sum, (float)(sum_d / a->k));
+            loss = oracle_add(
+                oracle_mul(oracle_sub(1.0f, a->smoothing), loss), oracle_mul(a->smoothing, even));
         }
         a->loss[n] = loss;
         a->top1[n] = rivals < 1;
@@ -434,25 +418,43 @@ void oracle_loss(const struct oct_loss_args *a)
         if (a->flag && !isfinite(loss))
             *a->flag |= 1;
         for (int j = 0; a->dlogits && j < a->k; j++) {
-            float off = quotient(a->smoothing, (float)a->k);
-            float target = j == label ? add(sub(1.0f, a->smoothing), off) : off;
-            float p = quotient(oracle_exp(sub(x[j], max)), sum);
-            a->dlogits[(int64_t)n * a->k + j] = mul(sub(p, target), a->grad_scale);
+            float off = oracle_over(a->smoothing, (float)a->k);
+            float target = j == label ? oracle_add(oracle_sub(1.0f, a->smoothing), off) : off;
+            float p = oracle_over(oracle_exp(oracle_sub(x[j], max)), sum);
+            a->dlogits[(int64_t)n * a->k + j] = oracle_mul(oracle_sub(p, target), a->grad_scale);
         }
     }
+}
+
+/* Units of 2^-32, from 16 on cut. */
+static int64_t fixed(float x)
+{
+    return (int64_t)ldexp(fabsf(x) < 16.0f ? fabs(oracle_in(x)) : 16.0, 32);
 }
 
 void oracle_sgd(const struct oct_sgd_args *a)
 {
     double amax = 0.0;
+    float lr = a->step->lr;
     if (a->step->flag)
         return;
+    if (a->lr_factor && *a->lr_factor > 0.0f)
+        lr = oracle_mul(lr, *a->lr_factor);
     for (int64_t i = 0; i < a->count; i++) {
-        float g = add(a->dw[i], mul(a->weight_decay, a->w[i]));
-        float m = add(mul(a->mu, a->momentum[i]), g);
-        float d = a->nesterov ? add(g, mul(a->mu, m)) : m;
+        float p = 0.0f;
+        if (a->barrier.lam > 0.0f) {
+            p = oracle_barrier_gradient(
+                a->w[i], a->barrier.tau, a->step->temperature, a->barrier.lam);
+            a->barrier.sums[0] += fixed(p);
+            a->barrier.sums[1] += fixed(oracle_add(a->dw[i], p));
+        }
+        float g = oracle_add(a->dw[i], oracle_mul(a->weight_decay, a->w[i]));
+        float m = oracle_add(oracle_mul(a->mu, a->momentum[i]), g);
+        float d = a->nesterov ? oracle_add(g, oracle_mul(a->mu, m)) : m;
         a->momentum[i] = m;
-        a->w[i] = sub(a->w[i], mul(a->step->lr, d));
+        a->w[i] = oracle_sub(a->w[i], oracle_mul(lr, d));
+        if (a->barrier.lam > 0.0f)
+            a->w[i] = oracle_sub(a->w[i], oracle_mul(lr, p));
         amax = fmax(amax, fabs((double)a->w[i]));
     }
     if (a->amax)
@@ -464,6 +466,6 @@ void oracle_ema(const struct oct_ema_args *a)
     if (*a->flag)
         return;
     for (int64_t i = 0; i < a->count; i++)
-        a->average[i] =
-            add(a->average[i], mul(sub(1.0f, a->decay), sub(a->value[i], a->average[i])));
+        a->average[i] = oracle_add(a->average[i],
+            oracle_mul(oracle_sub(1.0f, a->decay), oracle_sub(a->value[i], a->average[i])));
 }

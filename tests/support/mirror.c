@@ -158,10 +158,27 @@ static enum oct_status mirror_range_update(
 
     mirror_bind_range(m, &a.range, true);
     IN(a.amax, 4 * (count == 1 ? a.amax_count : count));
+    IN(a.plus, 4);
+    IN(a.share, 4);
     IN(a.above, 8 * count);
     OUT(a.label, count);
     OUT(a.visited, count);
     RUN(range_update);
+}
+
+static enum oct_status mirror_cosine_search(
+    oct_backend *table, const struct oct_cosine_search_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_cosine_search_args a = *args;
+
+    IN(a.x, a.rows * a.channels * size_of(a.dtype));
+    IN(a.amax, 4 * a.amax_count);
+    OUT(a.share, 4);
+    OUT(a.distance, 4);
+    OUT(a.lr_factor, 4);
+    OUT(a.sums, 8 * OCT_SEARCH_SUMS);
+    RUN(cosine_search);
 }
 
 /* ---- normalise and activate ---- */
@@ -195,6 +212,8 @@ static enum oct_status mirror_bn_finalize(
     OUT(a.jx, f);
     OUT(a.xhat_max, f);
     OUT(a.z_amax, f);
+    OUT(a.clip_lo, f);
+    OUT(a.clip_hi, f);
     OUT(a.flag, 4);
     RUN(bn_finalize);
 }
@@ -214,6 +233,11 @@ static enum oct_status mirror_act_fwd(oct_backend *table, const struct oct_act_f
     OUT(a.x, n * size_of(a.x_dtype));
     OUT(a.trunk, n * size_of(a.trunk_dtype));
     OUT(a.mask, (n + 7) / 8);
+    IN(a.clip_lo, 4 * a.channels);
+    IN(a.clip_hi, 4 * a.channels);
+    OUT(a.inside, (n + 7) / 8);
+    OUT(a.clipped, 8);
+    OUT(a.y_above, 8);
     OUT(a.amax, 4);
     OUT(a.saturated, 8);
     OUT(a.flag, 4);
@@ -275,6 +299,54 @@ static enum oct_status mirror_bn_bwd_finalize(
     RUN(bn_bwd_finalize);
 }
 
+static enum oct_status mirror_affine_finalize(
+    oct_backend *table, const struct oct_affine_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_affine_finalize_args a = *args;
+    struct oct_acc_stats acc;
+    const int f = 4 * a.channels;
+
+    if (a.acc) {
+        acc = *a.acc;
+        a.acc = &acc;
+        mirror_bind_stats(m, &acc, a.channels);
+    }
+    IN(a.scale, 4);
+    IN(a.bias, 4 * a.bias_count);
+    IN(a.x_scale, 4);
+    IN(a.w_scale, a.w_scale_per_k ? f : 4);
+    OUT(a.a, f);
+    OUT(a.b, f);
+    OUT(a.ix, f);
+    OUT(a.jx, f);
+    OUT(a.z_amax, f);
+    RUN(affine_finalize);
+}
+
+static enum oct_status mirror_affine_bwd_finalize(
+    oct_backend *table, const struct oct_affine_bwd_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_affine_bwd_finalize_args a = *args;
+    const int f = 4 * a.channels, d = 8 * a.channels;
+
+    IN(a.sum_dz, d);
+    IN(a.sum_dz_y, d);
+    IN(a.sum_dz2, d);
+    IN(a.dz_min, f);
+    IN(a.dz_max, f);
+    IN(a.a, f);
+    OUT(a.m1, f);
+    OUT(a.m2, f);
+    OUT(a.dscale, 4);
+    OUT(a.dbias, 4 * a.bias_count);
+    OUT(a.bound, f);
+    OUT(a.sigma, f);
+    OUT(a.sigma_all, 4);
+    RUN(affine_bwd_finalize);
+}
+
 static void bind_apply_inputs(struct mirror *m, struct oct_bn_bwd_apply_args *a)
 {
     const int f = 4 * a->channels;
@@ -289,6 +361,7 @@ static void bind_apply_inputs(struct mirror *m, struct oct_bn_bwd_apply_args *a)
     IN(a->m1, f);
     IN(a->m2, f);
     IN(a->mask, (n + 7) / 8);
+    IN(a->residual_mask, (n + 7) / 8);
     mirror_bind_range(m, &a->range_channel, false);
     mirror_bind_range(m, &a->range_tensor, false);
     IN(a->step, sizeof *a->step);
@@ -379,6 +452,8 @@ static enum oct_status mirror_sgd(oct_backend *table, const struct oct_sgd_args 
     OUT(a.momentum, 4 * a.count);
     IN(a.dw, 4 * a.count);
     IN(a.step, sizeof *a.step);
+    IN(a.lr_factor, 4);
+    OUT(a.barrier.sums, 16);
     OUT(a.amax, 4);
     RUN(sgd);
 }
@@ -403,12 +478,15 @@ static const oct_backend ops = {.name = "mirror",
     .channel_sum = mirror_channel_sum,
     .count_above = mirror_count_above,
     .range_update = mirror_range_update,
+    .cosine_search = mirror_cosine_search,
     .bn_finalize = mirror_bn_finalize,
     .act_fwd = mirror_act_fwd,
     .bn_workspace = mirror_bn_workspace,
     .bn_bwd_reduce = mirror_bn_bwd_reduce,
     .bn_bwd_finalize = mirror_bn_bwd_finalize,
     .bn_bwd_apply = mirror_bn_bwd_apply,
+    .affine_finalize = mirror_affine_finalize,
+    .affine_bwd_finalize = mirror_affine_bwd_finalize,
     .pool = mirror_pool,
     .pool_bwd = mirror_pool_bwd,
     .image = mirror_image,

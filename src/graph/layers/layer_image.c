@@ -32,7 +32,7 @@ static enum oct_status image_book(struct oct_graph *g, struct oct_node *node)
     self->amax =
         oct_plan_book(g->plan, 4 * (size_t)out->c, moment, moment, "%s.channel_amax", out->name);
     out->codes = oct_plan_book(g->plan, (size_t)elements, moment, moment, "%s.codes", out->name);
-    oct_range_book(g->plan, &out->range, 1, OCT_CODE_MAX, true, out->name);
+    oct_range_book(g->plan, &out->range, 1, &g->numerics->role[OCT_ROLE_X], true, out->name);
     oct_graph_range_state(g, &out->range, out->name);
     oct_plan_workspace(
         g->plan, g->backend->channel_workspace(g->backend, elements / out->c, out->c));

@@ -1,8 +1,10 @@
-/* The classifier: logits = x w^T + bias on f32 features. As a product it is a 1x1 convolution of
- * 1x1 images; unlike a convolution it has no normalisation behind it that would quantise its
- * operands, so it does so itself, from exact maxima. */
+/* Linear layer, hidden or the classifier: y = x w^T + bias on f32 features. As a product it is a
+ * 1x1 convolution of 1x1 images; unlike a convolution it has no normalisation behind it that would
+ * quantise its operands, so it does so itself, from exact maxima. */
+#include "graph/layers/activation.h"
 #include "graph/layers/product.h"
 
+#include <math.h>
 #include <stdio.h>
 
 struct linear {
@@ -20,19 +22,13 @@ static enum oct_status linear_declare(struct oct_graph *g, struct oct_node *node
     return oct_product_resolve(g, node, oct_in(g, node, 0)->need_grad);
 }
 
-static struct oct_buffer *book(struct oct_graph *g, const struct oct_node *node, size_t bytes,
-    int first, int last, const char *what)
-{
-    return oct_plan_book(g->plan, bytes, first, last, "%s.%s", node->name, what);
-}
-
 static void book_range(struct oct_graph *g, const struct oct_node *node,
-    struct oct_range_state *range, int count, enum oct_format format, bool averaged,
+    struct oct_range_state *range, int count, const struct oct_policy *policy, bool averaged,
     const char *what)
 {
     char name[96];
     snprintf(name, sizeof name, "%s.%s", node->name, what);
-    oct_range_book(g->plan, range, count, oct_format_code_max(format), averaged, name);
+    oct_range_book(g->plan, range, count, policy, averaged, name);
     oct_graph_range_state(g, range, name);
 }
 
@@ -46,12 +42,12 @@ static void book_input(struct oct_graph *g, struct oct_node *node)
     int now = oct_forward_moment(node), back = oct_backward_moment(g, node);
 
     if (integer) {
-        self->x_codes = book(g, node, elements, now, back, "x_codes");
-        self->x_amax = book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
-        book_range(g, node, &self->x_range, 1, OCT_FORMAT_INT8, true, "x");
+        self->x_codes = oct_node_book(g, node, elements, now, back, "x_codes");
+        self->x_amax = oct_node_book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
+        book_range(g, node, &self->x_range, 1, &node->layer.role[OCT_ROLE_X], true, "x");
     }
     if (real && g->numerics->act_dtype != OCT_F32)
-        self->x_real = book(g, node, 2 * elements, now, back, "x_real");
+        self->x_real = oct_node_book(g, node, 2 * elements, now, back, "x_real");
     oct_plan_use(x->real, real && !self->x_real ? back : now);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, x->n, x->c));
 }
@@ -66,23 +62,22 @@ static void book_error(struct oct_graph *g, struct oct_node *node)
     size_t elements = (size_t)oct_value_elements(y);
     int back = oct_backward_moment(g, node);
 
-    self->dy_amax = book(g, node, 4 * (size_t)y->c, back, back, "dy_amax");
+    self->dy_amax = oct_node_book(g, node, 4 * (size_t)y->c, back, back, "dy_amax");
     if (layer->wgrad) {
         bool per_channel = dw->granularity == OCT_PER_CHANNEL;
-        self->dy_channel = book(g, node, elements, back, back, "dy_dw");
+        self->dy_channel = oct_node_book(g, node, elements, back, back, "dy_dw");
         if (dw->format == OCT_FORMAT_INT16)
-            self->dy_channel_lo = book(g, node, elements, back, back, "dy_dw_lo");
-        book_range(
-            g, node, &self->channel_range, per_channel ? y->c : 1, dw->format, false, "dy_dw");
+            self->dy_channel_lo = oct_node_book(g, node, elements, back, back, "dy_dw_lo");
+        book_range(g, node, &self->channel_range, per_channel ? y->c : 1, dw, false, "dy_dw");
     }
     if (layer->dgrad) {
-        self->dy_tensor = book(g, node, elements, back, back, "dy_dx");
+        self->dy_tensor = oct_node_book(g, node, elements, back, back, "dy_dx");
         if (dx->format == OCT_FORMAT_INT16)
-            self->dy_tensor_lo = book(g, node, elements, back, back, "dy_dx_lo");
-        book_range(g, node, &self->tensor_range, 1, dx->format, false, "dy_dx");
+            self->dy_tensor_lo = oct_node_book(g, node, elements, back, back, "dy_dx_lo");
+        book_range(g, node, &self->tensor_range, 1, dx, false, "dy_dx");
     }
     if ((!layer->wgrad || !layer->dgrad) && g->numerics->act_dtype != OCT_F32)
-        self->dy_real = book(g, node, 2 * elements, back, back, "dy_real");
+        self->dy_real = oct_node_book(g, node, 2 * elements, back, back, "dy_real");
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, y->n, y->c));
 }
 
@@ -91,7 +86,7 @@ static enum oct_status linear_book(struct oct_graph *g, struct oct_node *node)
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
     int now = oct_forward_moment(node);
 
-    y->real = book(g, node, 4 * (size_t)oct_value_elements(y), now, now, "logits");
+    y->real = oct_node_book(g, node, 4 * (size_t)oct_value_elements(y), now, now, "logits");
     oct_value_book_grad(g, y);
     book_input(g, node);
     book_error(g, node);
@@ -268,11 +263,15 @@ int oct_add_linear(struct oct_graph *g, int x, const char *name, int k)
     const struct oct_value in = g->values[x];
     const int64_t classes = k;
     const struct oct_conv_shape shape = oct_conv_pointwise(in.n, 1, 1, in.c, k);
-    int y = oct_graph_value(g, OCT_VALUE_FEATURES, "logits", in.n, 1, 1, k);
+    const float bound = 1.0f / sqrtf((float)in.c);
+    int y = oct_graph_value(g, OCT_VALUE_FEATURES, name, in.n, 1, 1, k);
     struct oct_node *node =
         oct_product_node(g, &linear_type, name, sizeof(struct linear), &shape, x, y);
     if (!node)
         return -1;
-    ((struct linear *)node->self)->bias = oct_graph_param(g, name, "bias", false, 1, &classes);
+    struct linear *self = node->self;
+    self->bias = oct_graph_param(g, name, "bias", false, 1, &classes);
+    oct_graph_initial(g, self->product.weight, OCT_INITIAL_UNIFORM, bound);
+    oct_graph_initial(g, self->bias, OCT_INITIAL_UNIFORM, bound);
     return y;
 }

@@ -1,5 +1,6 @@
 #include "graph/layers/product.h"
 
+#include <math.h>
 #include <stdio.h>
 
 struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
@@ -13,6 +14,9 @@ struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_typ
     node->is_product = true;
     node->shape = *shape;
     self->weight = oct_graph_param(g, name, "weight", true, 4, krsc);
+    /* He, fan out */
+    oct_graph_initial(g, self->weight, OCT_INITIAL_NORMAL,
+        sqrtf(2.0f / (float)((int64_t)shape->k * shape->r * shape->s)));
     return self->weight >= 0 ? node : NULL;
 }
 
@@ -42,10 +46,10 @@ static void book_packs(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
-    enum oct_format format = layer->role[OCT_ROLE_W_FWD].format;
-    bool wide = format == OCT_FORMAT_INT16;
+    const struct oct_policy *policy = &layer->role[OCT_ROLE_W_FWD];
+    bool wide = policy->format == OCT_FORMAT_INT16;
 
-    oct_range_book(g->plan, &self->w_range, 1, oct_format_code_max(format), false, node->name);
+    oct_range_book(g->plan, &self->w_range, 1, policy, false, node->name);
     self->w_fprop = book_pack(g, node, false, layer->fprop, "w_fprop");
     if (layer->fprop && wide)
         self->w_fprop_lo = book_pack(g, node, false, true, "w_fprop_lo");
@@ -148,10 +152,33 @@ static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
+/* What the update needs beside the gradient: a factor of the rate, a barrier. */
+static void book_update(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_product *self = node->self;
+    struct oct_param *weight = &g->params[self->weight];
+    const int64_t one = 1;
+
+    if (node->layer.wgrad && node->layer.role[OCT_ROLE_DY_DW].search_period > 0 &&
+        g->values[node->out].pre) {
+        weight->lr_factor =
+            oct_plan_book(g->plan, 4, OCT_PERSISTENT, 0, "%s.lr_factor", weight->name);
+        oct_graph_state(
+            g, weight->lr_factor, OCT_F32, 1, &one, "scheme.%s.lr_factor", weight->name);
+        g->values[node->out].pre->lr_factor = weight->lr_factor;
+    }
+    if (g->numerics->barrier.lam > 0.0f) {
+        weight->tau =
+            oct_barrier_tau(&g->numerics->barrier, weight->count / (int64_t)node->shape.k);
+        weight->barrier = oct_plan_book(g->plan, 16, OCT_PERSISTENT, 0, "%s.barrier", weight->name);
+    }
+}
+
 enum oct_status oct_product_book(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_product *self = node->self;
     book_packs(g, node);
+    book_update(g, node);
     OCT_TRY(book_sample(g, node));
     oct_plan_workspace(
         g->plan, g->backend->channel_workspace(g->backend, g->params[self->weight].count, 1));
@@ -282,9 +309,10 @@ enum oct_status oct_product_prepare(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
-    const float *amax = oct_buffer_data(g->params[self->weight].amax);
+    const struct oct_range_evidence evidence = {
+        .amax = oct_buffer_data(g->params[self->weight].amax), .amax_count = 1};
 
-    OCT_TRY(oct_range_from_amax(g->backend, &self->w_range, amax, 1));
+    OCT_TRY(oct_range_adapt(g->backend, &self->w_range, &evidence));
     if (!self->has_dgrad || layer->fprop == layer->dgrad)
         return pack(g, node, true, self->has_dgrad, layer->fprop);
     OCT_TRY(pack(g, node, true, false, layer->fprop));

@@ -127,6 +127,74 @@ __global__ void block_atomic_race_kernel(int *out, int bad)
         *out = 5;
 }
 
+/* The last block of the grid adds what all blocks left; *count is 0 again at its end. */
+__device__ void add_up(const int *parts, int *sum)
+{
+    int mine = 0;
+    for (unsigned i = threadIdx.x; i < gridDim.x * blockDim.x; i += blockDim.x)
+        mine += parts[i];
+    atomicAdd(sum, mine);
+}
+
+/* Every thread fences what it wrote; then one counts the block. */
+__global__ void last_block_kernel(unsigned *count, int *parts, int *sum, enum fault fault, int bad)
+{
+    __shared__ bool last;
+    const bool no_fence = bad && fault == FAULT_LAST_BLOCK_FENCE;
+    const bool late_fence = bad && fault == FAULT_LAST_BLOCK_ORDER;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!no_fence && !late_fence)
+        __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicInc(count, gridDim.x - 1) == gridDim.x - 1;
+        if (late_fence)
+            __threadfence();
+    }
+    __syncthreads();
+    if (last)
+        add_up(parts, sum);
+}
+
+/* Every thread counts itself; the last thread of all adds alone. */
+__global__ void last_thread_kernel(unsigned *count, int *parts, int *sum, int bad)
+{
+    const unsigned threads = gridDim.x * blockDim.x;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!bad || threadIdx.x != 3)
+        __threadfence();
+    if (atomicInc(count, threads - 1) != threads - 1)
+        return;
+    for (unsigned i = 0; i < threads; i++)
+        *sum += parts[i];
+}
+
+/* One thread fences for all, behind a barrier, and counts with an add; the last block clears. */
+__global__ void last_barrier_kernel(
+    unsigned *count, int *parts, int *sum, enum fault fault, int bad)
+{
+    __shared__ bool last;
+    const bool other = bad && fault == FAULT_LAST_BLOCK_COUNTER;
+    const bool early = bad && fault == FAULT_LAST_BLOCK_EARLY;
+    const bool highest = blockIdx.x == gridDim.x - 1;
+    parts[blockIdx.x * blockDim.x + threadIdx.x] = (int)threadIdx.x;
+    if (!bad || other || early)
+        __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        if (other) /* the first block's word is not the others' */
+            atomicAdd(count + (blockIdx.x == 0), 1u);
+        last = other ? highest : atomicAdd(count, 1u) == gridDim.x - 1;
+    }
+    if (!early) /* or the others go on before the one has counted */
+        __syncthreads();
+    if (early ? !highest : !last)
+        return;
+    add_up(parts, sum);
+    if (threadIdx.x == 0)
+        *count = 0;
+}
+
 __global__ void block_clear_race_kernel(int *out, int bad)
 {
     if (bad && threadIdx.x == 0 && blockIdx.x == 0)
@@ -219,23 +287,10 @@ __global__ void __launch_bounds__(64) bounded_kernel(int *out)
 {
     out[threadIdx.x] = bar[threadIdx.x & 63];
 }
-} // namespace
 
-int fault_run(enum fault fault, int *p, int *q, int bad)
+void launch_race(enum fault fault, int *p, int *q, int bad)
 {
     switch (fault) {
-    case FAULT_BOUNDS:
-        bounds_kernel<<<3, 64>>>(p, q, 100, bad);
-        break;
-    case FAULT_ALIGNMENT:
-        alignment_kernel<<<1, 1>>>(p, bad);
-        break;
-    case FAULT_SHARED_BOUNDS:
-        shared_bounds_kernel<<<1, 64, 256>>>(q, bad);
-        break;
-    case FAULT_LOCAL_BOUNDS:
-        local_bounds_kernel<<<1, 1>>>(p, bad);
-        break;
     case FAULT_READ_RACE:
         read_race_kernel<<<1, 128>>>(q, bad);
         break;
@@ -265,6 +320,39 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_BLOCK_CLEAR_RACE:
         block_clear_race_kernel<<<3, 32>>>(p, bad);
+        break;
+    case FAULT_LAST_BLOCK_FENCE:
+    case FAULT_LAST_BLOCK_ORDER:
+        last_block_kernel<<<3, 32>>>((unsigned *)p, q, p + 8, fault, bad);
+        break;
+    case FAULT_LAST_THREAD:
+        last_thread_kernel<<<3, 8>>>((unsigned *)p, q, p + 8, bad);
+        break;
+    case FAULT_LAST_BLOCK_BARRIER:
+    case FAULT_LAST_BLOCK_COUNTER:
+    case FAULT_LAST_BLOCK_EARLY:
+        last_barrier_kernel<<<3, 40>>>((unsigned *)p, q, p + 8, fault, bad);
+        break;
+    default:
+        break;
+    }
+}
+} // namespace
+
+int fault_run(enum fault fault, int *p, int *q, int bad)
+{
+    switch (fault) {
+    case FAULT_BOUNDS:
+        bounds_kernel<<<3, 64>>>(p, q, 100, bad);
+        break;
+    case FAULT_ALIGNMENT:
+        alignment_kernel<<<1, 1>>>(p, bad);
+        break;
+    case FAULT_SHARED_BOUNDS:
+        shared_bounds_kernel<<<1, 64, 256>>>(q, bad);
+        break;
+    case FAULT_LOCAL_BOUNDS:
+        local_bounds_kernel<<<1, 1>>>(p, bad);
         break;
     case FAULT_SKIPPED_BARRIER:
         skipped_barrier_kernel<<<1, 128>>>(q, bad);
@@ -310,6 +398,9 @@ int fault_run(enum fault fault, int *p, int *q, int bad)
         break;
     case FAULT_COLUMN:
         column_kernel<<<1, 32>>>(q, bad);
+        break;
+    default:
+        launch_race(fault, p, q, bad);
         break;
     }
     return (int)cudaGetLastError();

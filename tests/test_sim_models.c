@@ -1,0 +1,79 @@
+/* The networks of test_models.c on the simulated CUDA device: the losses of the CPU to the last bit
+ * under every integer scheme. */
+#include "support/mirror.h"
+#include "train/trainer.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void begin(void)
+{
+    mirror_find_plugins();
+    setenv("GPUSIM_THREADS", "2", 0);
+}
+
+TestSuite(sim_models, .init = begin, .timeout = 3000);
+
+enum { STEPS = 3 };
+
+static void losses_of(const struct oct_options *o, double loss[STEPS])
+{
+    oct_trainer *t = NULL;
+    cr_assert_eq(oct_trainer_open(o, &t), OCT_OK, "%s: %s", o->device, oct_last_error());
+    for (int i = 0; i < STEPS; i++) {
+        struct oct_step_result r;
+        cr_assert_eq(oct_trainer_step(t, &r), OCT_OK, "step %d: %s", i, oct_last_error());
+        cr_assert_not(r.flagged, "step %d was flagged", i);
+        loss[i] = r.loss;
+    }
+    oct_trainer_close(t);
+}
+
+static void compare(const char *model, const char *scheme, const char *rounding)
+{
+    double cpu[STEPS], sim[STEPS];
+    struct oct_options o;
+    oct_options_init(&o);
+    o.dataset = "synthetic";
+    o.synthetic_images = 64;
+    o.synthetic_size = strcmp(model, "lenet5") == 0 ? 28 : 16;
+    o.model = model;
+    o.scheme = scheme;
+    o.rounding = rounding;
+    o.batch_size = 4;
+    o.seed = 3;
+    o.threads = 1;
+    o.device = "cpu";
+    losses_of(&o, cpu);
+    o.device = "sim";
+    losses_of(&o, sim);
+    for (int i = 0; i < STEPS; i++)
+        cr_assert(memcmp(&sim[i], &cpu[i], sizeof sim[i]) == 0,
+            "%s %s: losses differ at step %d: sim %.17g, cpu %.17g", model, scheme, i, sim[i],
+            cpu[i]);
+}
+
+static void compare_schemes(const char *model)
+{
+    for (size_t i = 0; oct_scheme_name(i); i++) {
+        const struct oct_scheme *scheme = oct_scheme_find(oct_scheme_name(i));
+        bool even = scheme->role[OCT_ROLE_DY_DW].grid == OCT_GRID_UNIFORM;
+        compare(model, scheme->name, i % 2 && even ? "stochastic" : "nearest");
+    }
+}
+
+Test(sim_models, lenet5)
+{
+    compare_schemes("lenet5");
+}
+
+Test(sim_models, preact_resnet)
+{
+    compare_schemes("preact_resnet8");
+}
+
+Test(sim_models, fixup_resnet)
+{
+    compare_schemes("fixup_resnet8");
+}
