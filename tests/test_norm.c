@@ -198,9 +198,10 @@ Test(norm, act_rounds_ties_to_even)
             .x_dtype = OCT_S8,
             .x_range = {.inverse = &inverse, .count = 1, .code_max = 127}};
         output_add(&outs, "x", OCT_S8, g.rows * channels, true);
-        output_add(&outs, "trunk", OCT_F32, 0, true);
-        output_add(&outs, "mask", OCT_U8, 0, true);
-        output_add(&outs, "amax", OCT_F32, 0, true);
+        static const char *const unwanted[] = {
+            "trunk", "mask", "amax", "inside", "clipped", "y_above"};
+        for (size_t i = 0; i < sizeof unwanted / sizeof unwanted[0]; i++)
+            output_add(&outs, unwanted[i], OCT_U8, 0, true);
         output_add(&outs, "saturated", OCT_S64, 1, false);
         output_add(&outs, "flag", OCT_S32, 1, false);
         cr_expect(act_agrees(&g, &outs));
