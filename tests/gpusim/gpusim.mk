@@ -16,7 +16,8 @@ $(BUILD)/libgpusim.a: $(GPUSIM_OBJ) $(STAMP)
 # Kernels of gpusim's own tests.
 GPUSIM_TEST_CU := $(wildcard tests/gpusim/kernels/*.cu)
 GPUSIM_TEST_OBJ := $(GPUSIM_TEST_CU:%.cu=$(OBJ)/%.cu.o)
-$(OBJ)/tests/gpusim/kernels/%.cu.o: tests/gpusim/kernels/%.cu
+# Named one by one: make would rather take another rule for a test than one with a new file in it.
+$(GPUSIM_TEST_OBJ): $(OBJ)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) $(TEST_SASS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 # One has machine code, for one device only: its registers are known there.
