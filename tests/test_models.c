@@ -3,6 +3,7 @@
  * every precision, resumption. Their gradients: test_graph.c; on the simulated GPU:
  * test_sim_models.c. */
 #include "support/folder.h"
+#include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -27,26 +28,9 @@ static struct oct_options small_run(const char *model)
     return o;
 }
 
-static oct_trainer *open_run(const struct oct_options *o)
-{
-    oct_trainer *t = NULL;
-    cr_assert_eq(oct_trainer_open(o, &t), OCT_OK, "%s: %s", o->model, oct_last_error());
-    return t;
-}
-
-static void run_steps(oct_trainer *t, int steps, double *loss)
-{
-    for (int i = 0; i < steps; i++) {
-        struct oct_step_result r;
-        cr_assert_eq(oct_trainer_step(t, &r), OCT_OK, "step %d: %s", i, oct_last_error());
-        cr_assert_not(r.flagged, "step %d was flagged", i);
-        loss[i] = r.loss;
-    }
-}
-
 static void losses_of(const struct oct_options *o, int steps, double *loss)
 {
-    oct_trainer *t = open_run(o);
+    oct_trainer *t = run_open(o);
     run_steps(t, steps, loss);
     oct_trainer_close(t);
 }
@@ -89,7 +73,7 @@ Test(models, parameter_counts)
         o.synthetic_size = cases[i].size;
         o.synthetic_images = cases[i].classes; /* one of each at least */
         o.batch_size = 2;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         int64_t found = oct_trainer_info(t)->parameters;
         cr_expect_eq(found, cases[i].parameters, "%s: %lld parameters, not %lld", cases[i].model,
             (long long)found, (long long)cases[i].parameters);
@@ -122,7 +106,7 @@ Test(models, names)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct oct_options o = small_run(cases[i].model);
         o.synthetic_size = 32;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         for (int j = 0; j < 6 && cases[i].names[j]; j++)
             param_of(t, cases[i].names[j]);
         oct_trainer_close(t);
@@ -153,7 +137,7 @@ static void expect_constant(const oct_trainer *t, const char *name, float value)
 Test(models, fixup_begins_as_its_paper_says)
 {
     struct oct_options o = small_run("fixup_resnet20");
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     expect_deviation(t, "conv1.weight", sqrt(2.0 / (16 * 9)));
     expect_deviation(t, "layer1.2.conv1.weight", sqrt(2.0 / (16 * 9)) * pow(9.0, -0.5));
     expect_deviation(t, "layer3.0.conv1.weight", sqrt(2.0 / (64 * 9)) * pow(9.0, -0.5));
@@ -168,7 +152,7 @@ Test(models, fixup_begins_as_its_paper_says)
     o.model = "fixup_resnet50";
     o.synthetic_size = 64;
     o.batch_size = 2;
-    t = open_run(&o);
+    t = run_open(&o);
     expect_deviation(t, "layer2.1.conv1.weight", sqrt(2.0 / 128) * pow(16.0, -0.25));
     expect_deviation(t, "layer2.1.conv2.weight", sqrt(2.0 / (128 * 9)) * pow(16.0, -0.25));
     expect_constant(t, "layer2.1.conv3.weight", 0.0f);
@@ -303,7 +287,7 @@ Test(models, scalars_of_fixup_learn_at_a_tenth_of_the_rate)
     struct oct_options o = small_run("fixup_resnet8");
     double loss[2];
     o.precision = "fp32";
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, 1, loss); /* the classifier leaves 0 */
     cr_expect_eq(*(float *)param_of(t, "bias2")->value->data, 0.0f);
     float stem = ((float *)param_of(t, "fc.bias")->value->data)[0];
@@ -328,7 +312,7 @@ static void learn(const char *model, double lr, int epochs, double limit)
         o.batch_size = 16;
         o.epochs = epochs;
         o.lr = lr;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         cr_assert_eq(oct_trainer_run(t, &result), OCT_OK, "%s", oct_last_error());
         cr_expect_lt(result.train_loss, limit, "%s %s: loss %g after %d epochs, 2.3 at the start",
             model, precisions[i], result.train_loss, epochs);
@@ -361,11 +345,11 @@ Test(models, resuming_continues_with_equal_bits)
         struct oct_options o = small_run(models[i]);
         double want[STEPS], got[STEPS];
         losses_of(&o, STEPS, want);
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         run_steps(t, BEFORE, got);
         cr_assert_eq(oct_trainer_save(t, path), OCT_OK, "%s", oct_last_error());
         oct_trainer_close(t);
-        t = open_run(&o);
+        t = run_open(&o);
         cr_assert_eq(oct_trainer_load(t, path), OCT_OK, "%s", oct_last_error());
         run_steps(t, STEPS - BEFORE, got + BEFORE);
         oct_trainer_close(t);

@@ -8,13 +8,14 @@
 #include "oracle/oracle_scheme.h"
 #include "cpu/cpu.h"
 #include "support/folder.h"
+#include "support/norm_reduced.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 64, CHANNELS = 64, ELEMENTS = 16 * 16 * 16 * 16, PARAMS = 64 };
+enum { NODES = 64, ELEMENTS = 16 * 16 * 16 * 16, PARAMS = 64 };
 
 /* What the oracle remembers of one normalisation. */
 struct follower {
@@ -164,12 +165,6 @@ static void check_forward(const struct oct_node *node)
 
 /* --- backward --- */
 
-struct reduced {
-    double sum_dz[CHANNELS], sum_dz_xhat[CHANNELS], sum_dz2[CHANNELS];
-    float dz_min[CHANNELS], dz_max[CHANNELS], m1[CHANNELS], m2[CHANNELS];
-    float dgamma[CHANNELS], dbeta[CHANNELS], bound[CHANNELS];
-};
-
 static struct oct_bn_bwd_apply_args backward_args(const struct oct_node *node, uint32_t *flag)
 {
     const struct oct_graph *g = watch.t->graph;
@@ -190,49 +185,9 @@ static struct oct_bn_bwd_apply_args backward_args(const struct oct_node *node, u
         .flag = flag};
 }
 
-static void reduce(const struct oct_bn_bwd_apply_args *c, const float *xhat_max, struct reduced *r)
-{
-    struct oct_bn_bwd_reduce_args reduce = {.rows = c->rows,
-        .channels = c->channels,
-        .da = c->da,
-        .da_dtype = c->da_dtype,
-        .y = c->y,
-        .y_dtype = c->y_dtype,
-        .a = c->a,
-        .b = c->b,
-        .ix = c->ix,
-        .jx = c->jx,
-        .relu = c->relu,
-        .mask = c->mask,
-        .sum_dz = r->sum_dz,
-        .sum_dz_xhat = r->sum_dz_xhat,
-        .sum_dz2 = r->sum_dz2,
-        .dz_min = r->dz_min,
-        .dz_max = r->dz_max};
-    struct oct_bn_bwd_finalize_args finish = {.channels = c->channels,
-        .count = c->rows,
-        .sum_dz = r->sum_dz,
-        .sum_dz_xhat = r->sum_dz_xhat,
-        .sum_dz2 = r->sum_dz2,
-        .dz_min = r->dz_min,
-        .dz_max = r->dz_max,
-        .xhat_max = xhat_max,
-        .a = c->a,
-        .ix = c->ix,
-        .eps = watch.t->graph->eps,
-        .m1 = r->m1,
-        .m2 = r->m2,
-        .dgamma = r->dgamma,
-        .dbeta = r->dbeta,
-        .mode = OCT_OVERWRITE,
-        .bound = r->bound};
-    oracle_bn_bwd_reduce(&reduce);
-    oracle_bn_bwd_finalize(&finish);
-}
-
 /* The oracle's own search in the steps that search, on dY as bf16. */
 static void follow_search(const struct oct_node *node, const struct oct_range_state *range,
-    struct oct_bn_bwd_apply_args *args, const struct reduced *r)
+    struct oct_bn_bwd_apply_args *args, const struct norm_reduced *r)
 {
     struct follower *f = &watch.follower[node->index];
     const struct oct_pre *pre = watch.t->graph->values[node->in[0]].pre;
@@ -285,7 +240,7 @@ static void check_codes(const struct oct_node *node, const struct oct_range_stat
 
 static void check_backward(const struct oct_node *node)
 {
-    static struct reduced r;
+    static struct norm_reduced r;
     const struct oct_value *y = &watch.t->graph->values[node->in[0]];
     const struct oct_pre *pre = y->pre;
     const struct oct_range_state *range =
@@ -296,7 +251,7 @@ static void check_backward(const struct oct_node *node)
     struct oct_bn_bwd_apply_args args = backward_args(node, &flag);
 
     cr_assert(!pre->need_channel || !pre->need_tensor, "%s: two copies of equal codes", node->name);
-    reduce(&args, f->xhat_max, &r);
+    norm_reduce(&args, f->xhat_max, watch.t->graph->eps, &r);
     cr_assert(memcmp(r.bound, f->bound, 4 * (size_t)y->c) == 0, "%s: bound", node->name);
     args.m1 = r.m1;
     args.m2 = r.m2;

@@ -7,13 +7,14 @@
 #include "oracle/oracle_norm.h"
 #include "oracle/oracle_ops.h"
 #include "support/folder.h"
+#include "support/norm_reduced.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 64, CHANNELS = 64, ELEMENTS = 16 * 28 * 28 * 16 };
+enum { NODES = 64, CHANNELS = NORM_REDUCED_CHANNELS, ELEMENTS = 16 * 28 * 28 * 16 };
 
 /* The oracle's memory of one normalisation. */
 struct follower {
@@ -54,12 +55,6 @@ static struct oct_options small_run(void)
 
 /* --- the oracle's dY and the evidence in it --- */
 
-struct reduced {
-    double sum_dz[CHANNELS], sum_dz_xhat[CHANNELS], sum_dz2[CHANNELS];
-    float dz_min[CHANNELS], dz_max[CHANNELS], m1[CHANNELS], m2[CHANNELS];
-    float dgamma[CHANNELS], dbeta[CHANNELS], bound[CHANNELS], sigma[CHANNELS], sigma_all;
-};
-
 static struct oct_bn_bwd_apply_args common_args(const struct oct_node *node)
 {
     const struct oct_graph *g = watch.t->graph;
@@ -79,51 +74,8 @@ static struct oct_bn_bwd_apply_args common_args(const struct oct_node *node)
         .mask = f->mask};
 }
 
-static void reduce(
-    const struct oct_bn_bwd_apply_args *c, const float *xhat_max, float eps, struct reduced *r)
-{
-    struct oct_bn_bwd_reduce_args reduce = {.rows = c->rows,
-        .channels = c->channels,
-        .da = c->da,
-        .da_dtype = c->da_dtype,
-        .y = c->y,
-        .y_dtype = c->y_dtype,
-        .a = c->a,
-        .b = c->b,
-        .ix = c->ix,
-        .jx = c->jx,
-        .relu = c->relu,
-        .mask = c->mask,
-        .sum_dz = r->sum_dz,
-        .sum_dz_xhat = r->sum_dz_xhat,
-        .sum_dz2 = r->sum_dz2,
-        .dz_min = r->dz_min,
-        .dz_max = r->dz_max};
-    struct oct_bn_bwd_finalize_args finish = {.channels = c->channels,
-        .count = c->rows,
-        .sum_dz = r->sum_dz,
-        .sum_dz_xhat = r->sum_dz_xhat,
-        .sum_dz2 = r->sum_dz2,
-        .dz_min = r->dz_min,
-        .dz_max = r->dz_max,
-        .xhat_max = xhat_max,
-        .a = c->a,
-        .ix = c->ix,
-        .eps = eps,
-        .m1 = r->m1,
-        .m2 = r->m2,
-        .dgamma = r->dgamma,
-        .dbeta = r->dbeta,
-        .mode = OCT_OVERWRITE,
-        .bound = r->bound,
-        .sigma = r->sigma,
-        .sigma_all = &r->sigma_all};
-    oracle_bn_bwd_reduce(&reduce);
-    oracle_bn_bwd_finalize(&finish);
-}
-
 /* sigma is the standard deviation that the rule asks for, and bound holds. */
-static void check_evidence(const struct oct_node *node, const struct reduced *r,
+static void check_evidence(const struct oct_node *node, const struct norm_reduced *r,
     const struct oct_bn_bwd_apply_args *args, const struct oracle_dai8_evidence *now)
 {
     for (int c = 0; c < args->channels; c++) {
@@ -205,7 +157,7 @@ static void check_codes(const struct oct_node *node, const char *name,
 
 /* What the rule looks at under the policy's refresh. */
 static struct oracle_dai8_evidence evidence_for(const struct oct_policy *policy,
-    const struct follower *f, const struct oracle_dai8_evidence *now, const struct reduced *r)
+    const struct follower *f, const struct oracle_dai8_evidence *now, const struct norm_reduced *r)
 {
     struct oracle_dai8_evidence use = *now;
     if (policy->refresh == OCT_REFRESH_EXACT)
@@ -218,7 +170,7 @@ static struct oracle_dai8_evidence evidence_for(const struct oct_policy *policy,
 }
 
 static void check_copy(const struct oct_node *node, int which,
-    const struct oracle_dai8_evidence *now, const struct reduced *r)
+    const struct oracle_dai8_evidence *now, const struct norm_reduced *r)
 {
     const struct oct_value *y = &watch.t->graph->values[node->in[0]];
     const struct oct_pre *pre = y->pre;
@@ -247,12 +199,12 @@ static void check_norm(const struct oct_node *node)
     const struct oct_pre *pre = g->values[node->in[0]].pre;
     struct oct_bn_bwd_apply_args args = common_args(node);
     size_t bytes = 4 * (size_t)args.channels;
-    static struct reduced r;
+    static struct norm_reduced r;
     struct oracle_dai8_evidence now;
     uint32_t flag = 0;
 
     cr_assert(args.rows * args.channels <= ELEMENTS && args.channels <= CHANNELS);
-    reduce(&args, f->xhat_max, g->eps, &r);
+    norm_reduce(&args, f->xhat_max, g->eps, &r);
     cr_assert(memcmp(r.m1, f->m1, bytes) == 0 && memcmp(r.m2, f->m2, bytes) == 0 &&
                   memcmp(r.bound, f->bound, bytes) == 0 && memcmp(r.sigma, f->sigma, bytes) == 0,
         "%s: m1, m2, bound or sigma differ", node->name);

@@ -2,6 +2,7 @@
  * both roundings, with and without recorded steps; checkpoints that change device; refusals. */
 #include "support/folder.h"
 #include "support/mirror.h"
+#include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -31,27 +32,10 @@ static struct oct_options small_run(const char *device)
     return o;
 }
 
-static oct_trainer *open_run(const struct oct_options *o)
-{
-    oct_trainer *t = NULL;
-    cr_assert_eq(oct_trainer_open(o, &t), OCT_OK, "%s: %s", o->device, oct_last_error());
-    return t;
-}
-
-static void run_steps(oct_trainer *t, int steps, double *loss)
-{
-    for (int i = 0; i < steps; i++) {
-        struct oct_step_result r;
-        cr_assert_eq(oct_trainer_step(t, &r), OCT_OK, "step %d: %s", i, oct_last_error());
-        cr_assert_not(r.flagged, "step %d was flagged", i);
-        loss[i] = r.loss;
-    }
-}
-
 static void losses_of(struct oct_options o, const char *device, int steps, double *loss)
 {
     o.device = device;
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, steps, loss);
     oct_trainer_close(t);
 }
@@ -184,12 +168,12 @@ static void change_device(const char *from, const char *to)
 
     losses_of(o, "cpu", BEFORE + AFTER, want);
     snprintf(path, sizeof path, "%s/state.safetensors", folder);
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, BEFORE, got);
     cr_assert_eq(oct_trainer_save(t, path), OCT_OK, "%s", oct_last_error());
     oct_trainer_close(t);
     o.device = to;
-    t = open_run(&o);
+    t = run_open(&o);
     cr_assert_eq(oct_trainer_load(t, path), OCT_OK, "%s", oct_last_error());
     run_steps(t, AFTER, got + BEFORE);
     oct_trainer_close(t);
@@ -207,7 +191,7 @@ Test(sim_train, a_step_allocates_nothing)
 {
     struct oct_options o = small_run("sim");
     double loss[4];
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     int64_t before = t->backend->allocations;
     run_steps(t, 4, loss);
     cr_assert_eq(t->backend->allocations, before);

@@ -2,6 +2,7 @@
  * exact resumption, no allocation inside a step, every option of the numerics. */
 #include "cpu/cpu.h"
 #include "support/folder.h"
+#include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -28,28 +29,9 @@ static struct oct_options small_run(void)
     return o;
 }
 
-static oct_trainer *open_run(const struct oct_options *o)
-{
-    oct_trainer *t = NULL;
-    enum oct_status status = oct_trainer_open(o, &t);
-    cr_assert_eq(status, OCT_OK, "open: %s", oct_last_error());
-    return t;
-}
-
-static void run_steps(oct_trainer *t, int steps, double *loss)
-{
-    for (int i = 0; i < steps; i++) {
-        struct oct_step_result r;
-        enum oct_status status = oct_trainer_step(t, &r);
-        cr_assert_eq(status, OCT_OK, "step %d: %s", i, oct_last_error());
-        cr_assert_not(r.flagged, "step %d was flagged", i);
-        loss[i] = r.loss;
-    }
-}
-
 static void losses_of(const struct oct_options *o, double loss[STEPS])
 {
-    oct_trainer *t = open_run(o);
+    oct_trainer *t = run_open(o);
     run_steps(t, STEPS, loss);
     oct_trainer_close(t);
 }
@@ -113,7 +95,7 @@ Test(train, loss_falls_in_every_precision)
         struct oct_result result;
         o.precision = precisions[i];
         o.epochs = 6;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         cr_assert_eq(oct_trainer_run(t, &result), OCT_OK, "%s", oct_last_error());
         cr_assert_lt(result.train_loss, 1.2, "%s: loss %g after 6 epochs, 2.3 at the start",
             precisions[i], result.train_loss);
@@ -155,7 +137,7 @@ Test(train, numeric_options)
         o.int8_fwd = cases[i].fwd;
         o.int8_dgrad = cases[i].dgrad;
         o.int8_wgrad = cases[i].wgrad;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         const struct oct_run_info *info = oct_trainer_info(t);
         bool all = !cases[i].skip && cases[i].fwd && cases[i].dgrad && cases[i].wgrad &&
                    strcmp(cases[i].first_last, "float") != 0;
@@ -173,7 +155,7 @@ Test(train, a_step_allocates_nothing)
 {
     struct oct_options o = small_run();
     double loss[3];
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, 1, loss);
     int64_t before = t->backend->allocations;
     run_steps(t, 3, loss);
@@ -190,7 +172,7 @@ Test(train, a_flagged_step_changes_nothing)
     struct oct_step_result r;
     const float nan = NAN;
     float bias;
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, 4, loss);
     const struct oct_graph *g = t->graph;
     const struct oct_param *last = &g->params[g->param_count - 1];
@@ -219,13 +201,13 @@ static void resume_in(const char *path, struct oct_options o, int at)
 {
     double want[STEPS], got[STEPS];
     losses_of(&o, want);
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     run_steps(t, at, got);
     cr_assert_eq(oct_trainer_save(t, path), OCT_OK, "%s", oct_last_error());
     oct_trainer_close(t);
 
     o.threads = 3; /* another thread count must not matter */
-    t = open_run(&o);
+    t = run_open(&o);
     cr_assert_eq(oct_trainer_load(t, path), OCT_OK, "%s", oct_last_error());
     run_steps(t, STEPS - at, got + at);
     expect_equal("resumed", got, want, STEPS);
@@ -256,11 +238,11 @@ Test(train, resuming_with_other_settings_is_refused)
     cr_assert(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/a.safetensors", folder);
     struct oct_options o = small_run();
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     cr_assert_eq(oct_trainer_save(t, path), OCT_OK);
     oct_trainer_close(t);
     o.lr = 0.06;
-    t = open_run(&o);
+    t = run_open(&o);
     cr_assert_eq(oct_trainer_load(t, path), OCT_ARG);
     cr_assert(strstr(oct_last_error(), "lr"), "%s", oct_last_error());
     oct_trainer_close(t);
@@ -292,7 +274,7 @@ Test(train, parameter_counts_are_those_of_the_papers_and_torchvision)
         o.synthetic_size = 32;
         o.synthetic_images = cases[i].classes; /* one of each at least */
         o.batch_size = 2;
-        oct_trainer *t = open_run(&o);
+        oct_trainer *t = run_open(&o);
         cr_assert_eq(oct_trainer_info(t)->parameters, cases[i].parameters, "%s: %lld",
             cases[i].model, (long long)oct_trainer_info(t)->parameters);
         oct_trainer_close(t);
@@ -347,7 +329,7 @@ Test(train, a_missing_plot_driver_is_a_warning)
     o.on_event = count_warnings;
     o.user = &warnings;
     setenv("PLPLOT_DRV_DIR", "/no/such/folder", 1);
-    oct_trainer *t = open_run(&o);
+    oct_trainer *t = run_open(&o);
     struct oct_result result;
     cr_expect(oct_trainer_run(t, &result) == OCT_OK, "%s", oct_last_error());
     oct_trainer_close(t);

@@ -1,0 +1,12 @@
+/* Training runs of tests: opening one, making steps. Failures abort the test. */
+#ifndef OCT_TEST_RUNS_H
+#define OCT_TEST_RUNS_H
+
+#include <octet.h>
+
+/* The caller closes it. */
+oct_trainer *run_open(const struct oct_options *options);
+/* loss[steps]; a flagged step is a failure. */
+void run_steps(oct_trainer *t, int steps, double *loss);
+
+#endif
