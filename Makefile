@@ -68,6 +68,7 @@ LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o) $(VEC_SRC:%.c=$(OBJ)/%.base.o) \
 CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(OBJ)/%.o)
 TEST_COMMON_OBJ := $(TEST_COMMON:%.c=$(OBJ)/%.o)
+TEST_SUPPORT := $(BUILD)/libtestsupport.a
 
 include cuda/cuda.mk
 
@@ -108,6 +109,10 @@ $(BUILD)/liboctet.a: $(LIB_OBJ) $(STAMP)
 $(BUILD)/liboctet.so: $(LIB_OBJ) $(STAMP)
 	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(LDFLAGS) $(LIB_OBJ) -o $@ $(LDLIBS)
 
+# An archive: a program without Criterion (fuzz targets, the GPU self-test) takes what it calls.
+$(TEST_SUPPORT): $(TEST_COMMON_OBJ) $(STAMP)
+	$(Q)rm -f $@ && ar rcs $@ $(TEST_COMMON_OBJ)
+
 $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
 
@@ -119,9 +124,9 @@ $(BUILD)/tests/test_cli: $(CLI_TEST_OBJ) $(STAMP)
 	$(Q)$(CC) $(LDFLAGS) $(CLI_TEST_OBJ) -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
 
 # Each tests/test_NAME.c is its own Criterion program.
-$(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
+$(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_SUPPORT) $(BUILD)/liboctet.a
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $< $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) $< $(TEST_SUPPORT) $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
 
 # This one runs the program.
 $(BUILD)/tests/test_end_to_end: | $(BUILD)/octet
@@ -134,7 +139,7 @@ fuzz: ## build/fuzz/fuzz_*: fuzz targets (clang); run them with -max_total_time=
 	$(Q)$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined \
 	    CFLAGS='$(CFLAGS) -fno-sanitize-recover=all' $(FUZZ)
 
-$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a
+$(BUILD)/fuzz_%: $(OBJ)/tests/fuzz/fuzz_%.o $(TEST_SUPPORT) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(LDLIBS)
 
 # Tests. test_long_*.c take minutes; SLOW_TESTS are left out of `make check`.

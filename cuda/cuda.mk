@@ -60,11 +60,11 @@ $(BUILD)/liboctet-sim.so: $(CUDA_PTX_OBJ) $(CUDA_C_OBJ) $(BUILD)/libgpusim.a $(S
 	    -lm -pthread
 
 # Each tests/test_cuda_NAME.c links the backend and gpusim itself: it plays with their inside.
-$(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_COMMON_OBJ) $(CUDA_PTX_OBJ) \
+$(BUILD)/tests/test_cuda_%: $(OBJ)/tests/test_cuda_%.o $(TEST_SUPPORT) $(CUDA_PTX_OBJ) \
     $(CUDA_LINKED_OBJ) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
-	    $(TEST_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(TEST_SUPPORT) $(BUILD)/libgpusim.a \
+	    $(BUILD)/liboctet.a -o $@ $(TEST_LIBS) $(LDLIBS)
 
 # Each tests/test_sim_NAME.c or test_long_sim_NAME.c opens the device sim as the program does.
 $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_sim_*.c tests/test_long_sim_*.c)): | $(BUILD)/liboctet-sim.so
@@ -117,13 +117,14 @@ $(SELFTEST_SASS_OBJ): tests/selftest/wrappers.cu
 	$(Q)$(NVCC) $(NVCC_FLAGS) $(NVCC_PTX) $(NVCC_SASS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 
 $(BUILD)/selftest-cuda: $(SELFTEST_C_OBJ) $(SELFTEST_SASS_OBJ) $(CUDA_SASS_OBJ) \
-    $(CUDA_LINKED_OBJ) $(TEST_COMMON_OBJ) $(BUILD)/liboctet.a $(STAMP)
-	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/liboctet.a $(CUDART) -o $@ $(SELFTEST_LIBS)
+    $(CUDA_LINKED_OBJ) $(TEST_SUPPORT) $(BUILD)/liboctet.a $(STAMP)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(TEST_SUPPORT) $(BUILD)/liboctet.a $(CUDART) -o $@ \
+	    $(SELFTEST_LIBS)
 
 $(BUILD)/selftest-sim: $(SELFTEST_C_OBJ) $(SELFTEST_PTX_OBJ) $(CUDA_PTX_OBJ) \
-    $(CUDA_LINKED_OBJ) $(TEST_COMMON_OBJ) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a $(STAMP)
-	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a -o $@ \
-	    $(SELFTEST_LIBS)
+    $(CUDA_LINKED_OBJ) $(TEST_SUPPORT) $(BUILD)/libgpusim.a $(BUILD)/liboctet.a $(STAMP)
+	$(Q)$(CC) $(LDFLAGS) $(filter %.o,$^) $(TEST_SUPPORT) $(BUILD)/libgpusim.a \
+	    $(BUILD)/liboctet.a -o $@ $(SELFTEST_LIBS)
 
 -include $(wildcard $(CUDA_BUILD)/cuda-ptx-$(CUDA_KEY)/selftest/*.d \
     $(CUDA_BUILD)/cuda-sass-$(SASS_KEY)/selftest/*.d)
