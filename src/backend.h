@@ -30,6 +30,7 @@ struct oct_step_state {
     uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
     uint32_t first_sample; /* global number of the batch's first sample inside the step */
     float temperature;     /* t of the barrier on weights, where there is one */
+    float gradient_range; /* fixed-point updates: codes of gradients are below it, a power of two */
 };
 
 /* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
@@ -457,6 +458,38 @@ struct oct_sgd_args {
     float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 
+/* SGD in fixed point over one parameter tensor, skipped as a whole if step->flag != 0.
+ * g = fl(dw + fl(wd w)). With `normalise`, n = oct_fixed_code(g, oct_fixed_inverse(A, range),
+ * range) with A = max |g| over the tensor, range = step->gradient_range: an A that is 0 or not
+ * finite gives codes 0. Else n = rne(fl(g gradient_steps)). Then G = n / gradient_steps and
+ * oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a, or for CODE the code n_d unit
+ * with n_d the stochastic code of a; w = fl(w - fl(lr d)) on its grid. For GRID w is n_w unit[0]
+ * and becomes (n_w - stochastic code of fl(lr a) / unit[0]) unit[0], |n_w| <= 127; unit[0] = 0:
+ * stays. Grids are multiples of 1 / steps, powers of two; 0: any value. lr as in sgd. Gradient
+ * codes take the rounding bytes of `tensor`, increments those of `tensor` + OCT_INCREMENT_BITS,
+ * both element by element of the parameter. */
+enum { OCT_INCREMENT_BITS = 1 << 30 };
+enum { OCT_FIXED_LARGEST, OCT_FIXED_MOMENTUM, OCT_FIXED_ZEROS, OCT_FIXED_COUNTS };
+struct oct_sgd_fixed_args {
+    int64_t count;
+    float *w, *momentum;
+    const float *dw;
+    const struct oct_step_state *step; /* seed, step, lr, gradient_range, flag */
+    uint32_t tensor;
+    float mu, weight_decay;
+    const float *lr_factor; /* f32[1] or NULL */
+    int normalise;
+    float gradient_steps, momentum_steps, weight_steps;
+    enum oct_increment increment;
+    float momentum_unit;  /* CODE: unit, a power of two */
+    const float *unit;    /* GRID: f32[1], a power of two */
+    float *gradient_amax; /* f32[1] = A; normalise only */
+    /* normalise: [LARGEST] = max(it, |n|), [MOMENTUM] = max(it, |m| momentum_steps), [ZEROS] +=
+     * codes n that are 0; or NULL */
+    int64_t *counts;
+    float *amax; /* f32[1] = max |w| afterwards, or NULL */
+};
+
 /* average = fl(average + fl(fl(1 - decay) * fl(value - average))), skipped if *flag != 0. */
 struct oct_ema_args {
     int64_t count;
@@ -591,6 +624,7 @@ struct oct_backend {
 
     /* update */
     enum oct_status (*sgd)(oct_backend *, const struct oct_sgd_args *);
+    enum oct_status (*sgd_fixed)(oct_backend *, const struct oct_sgd_fixed_args *);
     enum oct_status (*ema)(oct_backend *, const struct oct_ema_args *);
 };
 

@@ -382,3 +382,21 @@ enum oct_status oct_check_loss(const struct oct_loss_args *a)
 {
     return check_rows("loss", a->n, a->k, OCT_F32);
 }
+
+/* update */
+
+enum oct_status oct_check_sgd_fixed(const struct oct_sgd_fixed_args *a)
+{
+    if (!(a->gradient_steps > 0.0f) || (a->normalise && !a->gradient_amax))
+        return oct_fail(OCT_ARG,
+            "sgd_fixed needs gradient_steps above 0 (here %g), and gradient_amax to normalise",
+            (double)a->gradient_steps);
+    if ((a->increment == OCT_INCREMENT_CODE && !(a->momentum_unit > 0.0f)) ||
+        (a->increment == OCT_INCREMENT_GRID && !a->unit))
+        return oct_fail(OCT_ARG,
+            "sgd_fixed: an increment in codes needs its unit: momentum_unit, or the weight's");
+    if (a->counts && (!a->normalise || !(a->momentum_steps > 0.0f)))
+        return oct_fail(
+            OCT_ARG, "sgd_fixed counts codes of normalised gradients and of a momentum on a grid");
+    return OCT_OK;
+}

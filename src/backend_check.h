@@ -43,6 +43,8 @@ enum oct_status oct_check_pool_bwd(const struct oct_pool_bwd_args *args);
 enum oct_status oct_check_image(const struct oct_image_args *args);
 enum oct_status oct_check_loss(const struct oct_loss_args *args);
 
+enum oct_status oct_check_sgd_fixed(const struct oct_sgd_fixed_args *args);
+
 #ifdef __cplusplus
 }
 #endif

@@ -308,6 +308,81 @@ OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_
     *w = *w - rates.lr * d;
 }
 
+/* x on the grid of multiples of 1 / steps, ties to even; steps is a power of two, 0: x itself. */
+OCT_HD float oct_on_grid(float x, float steps)
+{
+    return steps > 0.0f ? rintf(x * steps) * (1.0f / steps) : x;
+}
+
+/* A learning rate on the grid of 2^-9, below 1. */
+OCT_HD float oct_lr_on_grid(float lr)
+{
+    return oct_clampf(oct_on_grid(lr, 512.0f), 511.0f / 512.0f);
+}
+
+/* How a parameter moves by lr times its momentum a, in fixed point. */
+enum oct_increment {
+    OCT_INCREMENT_REAL, /* lr a */
+    OCT_INCREMENT_CODE, /* lr n unit, n = the stochastic code of a in [-127, 127] */
+    OCT_INCREMENT_GRID  /* w = n unit stays a code n in [-127, 127]: n -= stochastic code of lr a */
+};
+
+struct oct_fixed_rates {
+    float lr, mu, weight_decay;
+    float momentum_steps, weight_steps; /* grids, oct_on_grid */
+    enum oct_increment increment;
+    float unit; /* of the increment's code */
+};
+
+/* Gradient of one parameter, weight decay inside. */
+OCT_HD float oct_fixed_gradient(float w, float dw, float weight_decay)
+{
+    return dw + weight_decay * w;
+}
+
+/* Multiplier of a gradient whose codes lie in +-(range - 1): range / R, R the power of two nearest
+ * its largest magnitude; 0 where there is none. range is a power of two, so no rounding occurs. */
+OCT_HD float oct_fixed_inverse(float amax, float range)
+{
+    float inverse;
+    if (!(amax > 0.0f) || oct_not_finite(amax))
+        return 0.0f;
+    inverse = range / oct_pow2_of_clip(amax, OCT_POW2_NEAREST);
+    return oct_not_finite(inverse) ? 0.0f : inverse;
+}
+
+OCT_HD int oct_fixed_code(float g, float inverse, float range, uint32_t random_byte)
+{
+    int n = oct_quantise_stochastic(g, inverse, (int)range - 1, random_byte);
+    return inverse > 0.0f ? n : 0;
+}
+
+/* A magnitude in steps of its grid, for reports: 2^24 stands for all above. */
+OCT_HD float oct_fixed_steps_of(float magnitude, float steps)
+{
+    return oct_clampf(magnitude * steps, 16777216.0f);
+}
+
+/* One parameter and its momentum, in place; g is on its grid. */
+OCT_HD void oct_fixed_element(
+    float *w, float *momentum, float g, struct oct_fixed_rates rates, uint32_t random_byte)
+{
+    float a = rates.mu * *momentum + g, d = a;
+    *momentum = oct_on_grid(a, rates.momentum_steps);
+    if (rates.increment == OCT_INCREMENT_GRID) {
+        float inverse = 1.0f / rates.unit;
+        int n = oct_quantise(*w, inverse, OCT_CODE_MAX) -
+                oct_quantise_stochastic(rates.lr * a, inverse, 2 * OCT_CODE_MAX, random_byte);
+        n = n < -OCT_CODE_MAX ? -OCT_CODE_MAX : n > OCT_CODE_MAX ? OCT_CODE_MAX : n;
+        *w = rates.unit > 0.0f ? (float)n * rates.unit : *w;
+        return;
+    }
+    if (rates.increment == OCT_INCREMENT_CODE)
+        d = (float)oct_quantise_stochastic(a, 1.0f / rates.unit, OCT_CODE_MAX, random_byte) *
+            rates.unit;
+    *w = oct_on_grid(*w - rates.lr * d, rates.weight_steps);
+}
+
 /* Slope of the log-barrier extension at z (Kervadec et al.): -1 / (t z) for z <= -1/t^2, else t. */
 OCT_HD float oct_barrier_slope(float z, float t)
 {

@@ -96,6 +96,23 @@ static enum oct_status sgd(oct_backend *backend, const struct oct_sgd_args *a)
     return OCT_OK;
 }
 
+static enum oct_status sgd_fixed(oct_backend *backend, const struct oct_sgd_fixed_args *a)
+{
+    const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
+    int64_t items = oct_vec_items(a->count, OCT_VEC_CHUNK);
+    OCT_TRY(oct_check_sgd_fixed(a));
+    if (a->step->flag)
+        return OCT_OK;
+    if (a->normalise) {
+        *a->gradient_amax = 0.0f;
+        run(backend, items, ops->fixed_amax, a);
+    }
+    if (a->amax)
+        *a->amax = 0.0f;
+    run(backend, items, ops->sgd_fixed, a);
+    return OCT_OK;
+}
+
 static enum oct_status ema(oct_backend *backend, const struct oct_ema_args *a)
 {
     if (*a->flag)
@@ -213,5 +230,6 @@ void oct_cpu_ops_install(oct_backend *table)
     table->image = image;
     table->loss = loss;
     table->sgd = sgd;
+    table->sgd_fixed = sgd_fixed;
     table->ema = ema;
 }

@@ -1,5 +1,6 @@
 /* Elementwise loops: quantise, image, loss, sgd, ema. Reductions are in vec_reduce.c, pooling in
- * vec_pool.c. */
+ * vec_pool.c, updates in fixed point in vec_fixed.c. */
+#include "cpu/vec_fixed.h"
 #include "cpu/vec_reduce.h"
 
 #include "base/rng.h"
@@ -277,16 +278,6 @@ static void loss(void *arg, int64_t sample, int thread)
         loss_gradient(a, x, max, sum, label, a->dlogits + sample * a->k);
 }
 
-/* *amax = max(*amax, the float of magnitude), by bits, from any thread. */
-static void raise_amax(float *amax, int32_t magnitude)
-{
-    float mine = oct_float_of_magnitude(magnitude), old;
-    __atomic_load(amax, &old, __ATOMIC_RELAXED);
-    while (oct_magnitude(old) < magnitude &&
-           !__atomic_compare_exchange(amax, &old, &mine, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        continue;
-}
-
 V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int nesterov)
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
@@ -337,7 +328,7 @@ static void sgd(void *arg, int64_t item, int thread)
     else
         amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
     if (a->amax)
-        raise_amax(a->amax, amax);
+        oct_raise_amax(a->amax, amax);
 }
 
 static void ema(void *arg, int64_t item, int thread)
@@ -368,4 +359,6 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .loss = loss,
     .sgd = sgd,
     .ema = ema,
+    .fixed_amax = OCT_VEC_NAME(oct_vec_fixed_amax),
+    .sgd_fixed = OCT_VEC_NAME(oct_vec_sgd_fixed),
 };

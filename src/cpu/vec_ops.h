@@ -46,6 +46,8 @@ struct oct_vec_ops {
     oct_pool_work *loss;     /* items: samples */
     oct_pool_work *sgd;      /* items: OCT_VEC_CHUNK elements; amax[0] starts at 0 */
     oct_pool_work *ema;      /* items: OCT_VEC_CHUNK elements */
+    /* items: OCT_VEC_CHUNK elements; gradient_amax[0] starts at 0, then amax[0] */
+    oct_pool_work *fixed_amax, *sgd_fixed;
 };
 
 extern const struct oct_vec_ops oct_vec_ops_base, oct_vec_ops_avx512;

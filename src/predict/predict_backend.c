@@ -115,6 +115,7 @@ PREDICT(pool_bwd)
 PREDICT(image)
 PREDICT(loss)
 PREDICT(sgd)
+PREDICT(sgd_fixed)
 PREDICT(ema)
 
 static enum oct_status predict_stats_clear(
@@ -277,6 +278,7 @@ static void install(oct_backend *t)
     t->image = predict_image;
     t->loss = predict_loss;
     t->sgd = predict_sgd;
+    t->sgd_fixed = predict_sgd_fixed;
     t->ema = predict_ema;
 }
 

@@ -357,6 +357,16 @@ struct oct_work oct_work_sgd(const struct oct_sgd_args *a)
         .kind = OCT_WORK_SGD, .read = 12.0 * count, .written = 8.0 * count, .elements = count};
 }
 
+/* Normalised gradients are looked at first. */
+struct oct_work oct_work_sgd_fixed(const struct oct_sgd_fixed_args *a)
+{
+    const double count = (double)a->count;
+    return (struct oct_work){.kind = OCT_WORK_SGD,
+        .read = (a->normalise ? 20.0 : 12.0) * count,
+        .written = 8.0 * count,
+        .elements = count};
+}
+
 struct oct_work oct_work_ema(const struct oct_ema_args *a)
 {
     const double count = (double)a->count;

@@ -89,6 +89,7 @@ struct oct_work oct_work_pool_bwd(const struct oct_pool_bwd_args *);
 struct oct_work oct_work_image(const struct oct_image_args *);
 struct oct_work oct_work_loss(const struct oct_loss_args *);
 struct oct_work oct_work_sgd(const struct oct_sgd_args *);
+struct oct_work oct_work_sgd_fixed(const struct oct_sgd_fixed_args *);
 struct oct_work oct_work_ema(const struct oct_ema_args *);
 struct oct_work oct_work_copy(size_t bytes);
 

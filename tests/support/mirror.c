@@ -458,6 +458,23 @@ static enum oct_status mirror_sgd(oct_backend *table, const struct oct_sgd_args 
     RUN(sgd);
 }
 
+static enum oct_status mirror_sgd_fixed(oct_backend *table, const struct oct_sgd_fixed_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_sgd_fixed_args a = *args;
+
+    OUT(a.w, 4 * a.count);
+    OUT(a.momentum, 4 * a.count);
+    IN(a.dw, 4 * a.count);
+    IN(a.step, sizeof *a.step);
+    IN(a.lr_factor, 4);
+    IN(a.unit, 4);
+    OUT(a.gradient_amax, 4);
+    OUT(a.counts, 8 * OCT_FIXED_COUNTS);
+    OUT(a.amax, 4);
+    RUN(sgd_fixed);
+}
+
 static enum oct_status mirror_ema(oct_backend *table, const struct oct_ema_args *args)
 {
     struct mirror *m = mirror_begin(table);
@@ -492,6 +509,7 @@ static const oct_backend ops = {.name = "mirror",
     .image = mirror_image,
     .loss = mirror_loss,
     .sgd = mirror_sgd,
+    .sgd_fixed = mirror_sgd_fixed,
     .ema = mirror_ema};
 
 const char *mirror_device(void)

@@ -41,6 +41,7 @@ WATCH(pool_bwd)
 WATCH(image)
 WATCH(loss)
 WATCH(sgd)
+WATCH(sgd_fixed)
 WATCH(ema)
 
 #define WATCH_CHECK(name)                                                                          \
@@ -142,5 +143,6 @@ void op_watch_open(struct op_watch *w)
     t->image = watch_image;
     t->loss = watch_loss;
     t->sgd = watch_sgd;
+    t->sgd_fixed = watch_sgd_fixed;
     t->ema = watch_ema;
 }
