@@ -100,11 +100,12 @@ static void run_step(oct_backend *device, struct step_record *r, int size, int b
     g->grad_scale = 1.0f / (float)batch;
     cr_assert_eq(device->sync(device), OCT_OK, "%s", oct_last_error());
     gpusim_clear_counts();
+    const struct oct_optimiser optimiser = {.momentum = 0.9f, .weight_decay = 1e-4f};
     r->device = device;
     r->recording = true;
     cr_assert_eq(oct_graph_forward(g), OCT_OK, "%s", oct_last_error());
     cr_assert_eq(oct_graph_backward(g), OCT_OK, "%s", oct_last_error());
-    cr_assert_eq(oct_graph_update(g, 0.9f, 1e-4f, false), OCT_OK, "%s", oct_last_error());
+    cr_assert_eq(oct_graph_update(g, &optimiser), OCT_OK, "%s", oct_last_error());
     r->recording = false;
     oct_graph_close(g);
     oct_numerics_close(&numerics);

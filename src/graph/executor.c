@@ -37,28 +37,65 @@ static enum oct_status prepare_nodes(struct oct_graph *g)
     return OCT_OK;
 }
 
-enum oct_status oct_graph_update(
-    struct oct_graph *g, float momentum, float weight_decay, bool nesterov)
+static enum oct_status update_float(
+    struct oct_graph *g, const struct oct_param *param, const struct oct_optimiser *optimiser)
 {
+    struct oct_sgd_args args = {.count = param->count,
+        .w = oct_buffer_data(param->value),
+        .momentum = oct_buffer_data(param->momentum),
+        .dw = oct_buffer_data(param->grad),
+        .step = oct_buffer_data(g->step),
+        .mu = optimiser->momentum,
+        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .nesterov = optimiser->nesterov,
+        .lr_factor = oct_buffer_data(param->lr_factor),
+        .amax = oct_buffer_data(param->amax)};
+    if (param->barrier) {
+        args.barrier.lam = g->numerics->barrier.lam;
+        args.barrier.tau = param->tau;
+        args.barrier.sums = oct_buffer_data(param->barrier);
+    }
+    return g->backend->sgd(g->backend, &args);
+}
+
+/* Gradients of weights are normalised, those of normalisations and biases only rounded. */
+static enum oct_status update_fixed(
+    struct oct_graph *g, const struct oct_param *param, const struct oct_optimiser *optimiser)
+{
+    const struct oct_update_policy *policy = &g->numerics->update;
+    const bool weight = param->gradient_amax;
+    struct oct_sgd_fixed_args args = {.count = param->count,
+        .w = oct_buffer_data(param->value),
+        .momentum = oct_buffer_data(param->momentum),
+        .dw = oct_buffer_data(param->grad),
+        .step = oct_buffer_data(g->step),
+        .tensor = (uint32_t)(g->node_count + (param - g->params)), /* nodes have those below */
+        .mu = optimiser->momentum,
+        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .lr_factor = oct_buffer_data(param->lr_factor),
+        .normalise = weight,
+        .gradient_steps = policy->gradient_steps,
+        .momentum_steps = policy->momentum_steps,
+        .weight_steps = policy->weight_steps,
+        .increment = weight ? policy->increment : OCT_INCREMENT_REAL,
+        .momentum_unit = policy->momentum_unit,
+        .unit = oct_buffer_data(param->unit),
+        .gradient_amax = oct_buffer_data(param->gradient_amax),
+        .counts = oct_buffer_data(param->codes),
+        .amax = oct_buffer_data(param->amax)};
+    return g->backend->sgd_fixed(g->backend, &args);
+}
+
+enum oct_status oct_graph_update(struct oct_graph *g, const struct oct_optimiser *optimiser)
+{
+    const bool fixed = g->numerics->update.gradient_steps > 0.0f;
     double begin = oct_op_begin(g);
     for (int i = 0; i < g->param_count; i++) {
         const struct oct_param *param = &g->params[i];
-        struct oct_sgd_args args = {.count = param->count,
-            .w = oct_buffer_data(param->value),
-            .momentum = oct_buffer_data(param->momentum),
-            .dw = oct_buffer_data(param->grad),
-            .step = oct_buffer_data(g->step),
-            .mu = momentum,
-            .weight_decay = param->decay ? weight_decay : 0.0f,
-            .nesterov = nesterov,
-            .lr_factor = oct_buffer_data(param->lr_factor),
-            .amax = oct_buffer_data(param->amax)};
-        if (param->barrier) {
-            args.barrier.lam = g->numerics->barrier.lam;
-            args.barrier.tau = param->tau;
-            args.barrier.sums = oct_buffer_data(param->barrier);
-        }
-        OCT_TRY(g->backend->sgd(g->backend, &args));
+        if (fixed && !param->moves_in_float)
+            OCT_TRY(update_fixed(g, param, optimiser));
+        else
+            OCT_TRY(update_float(g, param, optimiser));
     }
     oct_op_end(g, NULL, "sgd", begin);
     begin = oct_op_begin(g);

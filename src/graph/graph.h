@@ -78,6 +78,11 @@ struct oct_param {
     float initial_lr_factor;                              /* what lr_factor begins at */
     struct oct_buffer *barrier; /* s64[2]: sums for reports, where a barrier holds it; or NULL */
     float tau;                  /* of the barrier */
+    /* the update in fixed point: */
+    bool moves_in_float;              /* not this one: its gradient is a float product */
+    struct oct_buffer *gradient_amax; /* f32[1], where the gradient is normalised; or NULL */
+    struct oct_buffer *codes;         /* s64[OCT_FIXED_COUNTS] of it, for reports */
+    struct oct_buffer *unit;          /* f32[1] of the weight's codes */
 };
 
 /* Device memory that a checkpoint stores besides parameters. */
@@ -203,8 +208,11 @@ enum oct_status oct_graph_forward(struct oct_graph *g);
 enum oct_status oct_graph_backward(struct oct_graph *g);
 enum oct_status oct_graph_reduce_gradients(struct oct_graph *g);
 /* SGD over all parameters, then everything derived from them. */
-enum oct_status oct_graph_update(
-    struct oct_graph *g, float momentum, float weight_decay, bool nesterov);
+struct oct_optimiser {
+    float momentum, weight_decay;
+    bool nesterov;
+};
+enum oct_status oct_graph_update(struct oct_graph *g, const struct oct_optimiser *optimiser);
 /* Running statistics and scales before a step, and back again if the step was flagged: it then has
  * changed no weight, scale or average. */
 enum oct_status oct_graph_keep_states(struct oct_graph *g);

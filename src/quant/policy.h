@@ -80,11 +80,37 @@ float oct_barrier_temperature(const struct oct_barrier_policy *barrier, int epoc
  * probability of at most delta if tau * width = limit / sqrt(2 fan_in ln(2 / delta)). */
 float oct_barrier_tau(const struct oct_barrier_policy *barrier, int64_t fan_in);
 
+/* How parameters move (backend.h, sgd_fixed). Weights whose gradient is an integer product have it
+ * normalised; one that is a float product moves by float SGD. */
+enum oct_lr_grid {
+    OCT_LR_REAL,
+    OCT_LR_FIXED, /* multiples of 2^-9 below 1 */
+    OCT_LR_POW2   /* the nearest power of two */
+};
+enum { OCT_UPDATE_PERIODS = 5 };
+struct oct_update_policy {
+    float gradient_steps; /* grid of gradients; 0: float SGD for all */
+    float momentum_steps, weight_steps, initial_steps;
+    enum oct_lr_grid lr_grid;
+    enum oct_increment increment; /* of weights */
+    float momentum_unit;          /* increment CODE */
+    /* codes of normalised gradients are below `range` from `percent` of the run's epochs on */
+    struct oct_update_period {
+        int percent;
+        float range;
+    } period[OCT_UPDATE_PERIODS]; /* ascending; range 0: none */
+};
+
+/* What stands in the step's state for them. */
+float oct_update_range(const struct oct_update_policy *update, int epoch, int epochs);
+double oct_update_lr(const struct oct_update_policy *update, double lr);
+
 /* One resolved set of policies: a scheme with its options, before layers differ. */
 struct oct_numerics {
     const struct oct_scheme *scheme;
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;
+    struct oct_update_policy update;
     enum oct_dtype act_dtype; /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
     enum oct_format first_last; /* INT8, INT16, or a float format */

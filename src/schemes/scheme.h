@@ -22,6 +22,7 @@ struct oct_scheme {
     bool integer;             /* selectable under --precision int8 */
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;       /* on the weights; lam 0: none */
+    struct oct_update_policy update;         /* all 0: float SGD */
     const struct oct_scheme_option *options; /* ends with key NULL; may be NULL */
 };
 

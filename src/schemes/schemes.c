@@ -173,6 +173,7 @@ enum oct_status oct_numerics_open(
             numerics.role[OCT_ROLE_X].format == OCT_FORMAT_F32 ? OCT_F32 : OCT_BF16;
     }
     numerics.barrier = numerics.scheme->barrier;
+    numerics.update = numerics.scheme->update;
     OCT_TRY(apply_options(&numerics, request->scheme_opt));
     OCT_TRY(check_rounding(&numerics));
     if (request->skip) {

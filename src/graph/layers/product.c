@@ -152,7 +152,8 @@ static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
-/* What the update needs beside the gradient: a factor of the rate, a barrier. */
+/* What the update needs beside the gradient: a factor of the rate, words of the normalisation, a
+ * barrier. */
 static void book_update(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_product *self = node->self;
@@ -166,6 +167,14 @@ static void book_update(struct oct_graph *g, struct oct_node *node)
         oct_graph_state(
             g, weight->lr_factor, OCT_F32, 1, &one, "scheme.%s.lr_factor", weight->name);
         g->values[node->out].pre->lr_factor = weight->lr_factor;
+    }
+    weight->moves_in_float = !node->layer.wgrad;
+    if (node->layer.wgrad && g->numerics->update.gradient_steps > 0.0f) {
+        weight->gradient_amax =
+            oct_plan_book(g->plan, 4, OCT_PERSISTENT, 0, "%s.gradient_amax", weight->name);
+        weight->codes = oct_plan_book(
+            g->plan, 8 * OCT_FIXED_COUNTS, OCT_PERSISTENT, 0, "%s.update_codes", weight->name);
+        weight->unit = self->w_range.scale;
     }
     if (g->numerics->barrier.lam > 0.0f) {
         weight->tau =
