@@ -129,6 +129,7 @@ static void install(oct_backend *table)
     table->image = oct_cuda_image;
     table->loss = oct_cuda_loss;
     table->sgd = oct_cuda_sgd;
+    table->regrid = oct_cuda_regrid;
     table->sgd_fixed = oct_cuda_sgd_fixed;
     table->ema = oct_cuda_ema;
 }

@@ -14,6 +14,7 @@
 #ifndef OCT_BACKEND_H
 #define OCT_BACKEND_H
 
+#include "base/bn.h"
 #include "base/conv_shape.h"
 #include "base/numeric.h"
 #include "base/status.h"
@@ -129,6 +130,17 @@ struct oct_quantise_args {
     uint32_t *flag;
 };
 
+/* x = round(fl(f32(q) scale)) in place, q = oct_quantise(x, inverse, code_max): what is left of a
+ * tensor that has gone through codes. */
+struct oct_regrid_args {
+    int64_t count;
+    void *x;
+    enum oct_dtype dtype;   /* f32 or bf16 */
+    struct oct_range range; /* count 1, uniform */
+    int64_t *saturated;     /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
+    uint32_t *flag;
+};
+
 /* Per-channel statistics of x[rows, channels] f32/bf16; any output may be NULL. Overwrites.
  * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min,
  * max, f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
@@ -217,7 +229,9 @@ enum { OCT_SEARCH_SUMS = 1 + 2 * OCT_SEARCH_CANDIDATES }; /* g^2; then g q_j; th
  * Running statistics stay as they are if *flag is or becomes set: a non-finite mean or var sets it.
  * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too.
  * With clip_lo and clip_hi the channel is clipped (oct_bn_clip_of), which needs no extremes, and
- * z_amax = max(|lo|, |hi|) is a bound that holds before y is there. */
+ * z_amax = max(|lo|, |hi|) is a bound that holds before y is there.
+ * With rounding the parts come from their grids (oct_bn_affine_rounded; eps has no part in it) and
+ * z_amax is exact for z = fl(fl(gamma_q xhat_q) + beta_q). */
 struct oct_bn_finalize_args {
     int channels;
     int64_t count;
@@ -237,6 +251,8 @@ struct oct_bn_finalize_args {
     float *z_amax;          /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
     float sigmas;           /* width of the clip, and its two ends, f32[channels] or NULL */
     float *clip_lo, *clip_hi;
+    struct oct_bn_rounding rounding; /* xhat 0: none; excludes a clip */
+    float *gamma_q, *beta_q;         /* rounding: f32[channels] each */
     uint32_t *flag;
 };
 
@@ -259,17 +275,21 @@ struct oct_affine_finalize_args {
 };
 
 /* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
- * u = fl(fl(a y) + b); with clip_lo and clip_hi (which need a and b) v = u > lo ? u : lo, then
- * v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or fl(f32(code) residual_scale);
- * *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from
- * z; then x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and
- * mask NULL only amax is computed. y, residual and outputs do not overlap. */
+ * u = fl(fl(a y) + b), or with xhat_steps fl(fl(a xhat_q) + b) where xhat_q =
+ * oct_bn_xhat_rounded(y, ix, jx, xhat_steps); with clip_lo and clip_hi (which need a and b) v = u >
+ * lo ? u : lo, then v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or
+ * fl(f32(code) residual_scale); *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) :
+ * v; trunk, mask and amax from z; then x = nearest code of z, or z rounded to x_dtype. Any output
+ * may be NULL: with x, trunk and mask NULL only amax is computed. y, residual and outputs do not
+ * overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
     const void *y;
     enum oct_dtype y_dtype;        /* f32 or bf16 */
     const float *a, *b;            /* f32[channels], or NULL: identity */
+    const float *ix, *jx;          /* f32[channels]; xhat_steps only */
+    float xhat_steps;              /* 0: none; excludes a clip */
     const void *residual;          /* [rows, channels] or NULL */
     enum oct_dtype residual_dtype; /* s8 (with residual_scale f32[1]), bf16 or f32 */
     const float *residual_scale;
@@ -599,6 +619,7 @@ struct oct_backend {
     /* bytes of `workspace`: five 4-byte words per channel and OCT_REDUCE_PIXELS rows */
     size_t (*channel_workspace)(oct_backend *, int64_t rows, int channels);
     enum oct_status (*quantise)(oct_backend *, const struct oct_quantise_args *);
+    enum oct_status (*regrid)(oct_backend *, const struct oct_regrid_args *);
     enum oct_status (*channel_stats)(oct_backend *, const struct oct_channel_stats_args *);
     enum oct_status (*channel_sum)(oct_backend *, const struct oct_channel_sum_args *);
     enum oct_status (*count_above)(oct_backend *, const struct oct_count_above_args *);

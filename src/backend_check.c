@@ -113,6 +113,17 @@ enum oct_status oct_check_quantise(const struct oct_quantise_args *a)
     return check_grid("quantise", &a->range, a->rounding);
 }
 
+enum oct_status oct_check_regrid(const struct oct_regrid_args *a)
+{
+    if (!oct_is_float(a->dtype) || a->count < 0)
+        return oct_fail(OCT_UNSUPPORTED, "regrid of %lld elements of %s: give f32 or bf16",
+            (long long)a->count, oct_dtype_name(a->dtype));
+    if (a->range.count != 1 || a->range.grid != OCT_GRID_UNIFORM || !a->flag)
+        return oct_fail(OCT_ARG,
+            "regrid: %d ranges; it takes one, of evenly spaced codes, and a flag", a->range.count);
+    return OCT_OK;
+}
+
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *a)
 {
     return check_rows("channel_stats", a->rows, a->channels, a->dtype);
@@ -218,6 +229,11 @@ enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *g)
             "bn_finalize: a clip has two ends and a width above 0 (found %g): give clip_lo, "
             "clip_hi and sigmas",
             (double)g->sigmas);
+    if (g->rounding.xhat > 0.0f &&
+        (g->clip_lo || !g->gamma_q || !g->beta_q || !(g->rounding.sd > 0.0f)))
+        return oct_fail(OCT_ARG,
+            "bn_finalize: rounding needs gamma_q, beta_q and a grid for the deviation, and "
+            "excludes a clip");
     return OCT_OK;
 }
 
@@ -245,6 +261,9 @@ enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
     if (!g->clip_lo != !g->clip_hi || (g->clip_lo && !g->a))
         return oct_fail(
             OCT_ARG, "%s: a clip needs clip_lo, clip_hi, a and b; one of them is missing", op);
+    if (g->xhat_steps > 0.0f && (g->clip_lo || !g->a || !g->ix || !g->jx))
+        return oct_fail(
+            OCT_ARG, "%s: a rounded xhat needs ix, jx, a and b, and excludes a clip", op);
     if ((g->inside || g->clipped) && !g->clip_lo)
         return oct_fail(OCT_ARG, "%s: inside and clipped without clip_lo and clip_hi", op);
     OCT_TRY(check_float(op, "y", g->y_dtype));

@@ -1,5 +1,7 @@
-/* The update in fixed point: known answers, and every variant against its oracle bit for bit. */
+/* The update in fixed point and regrid: known answers, and every variant against its oracle bit for
+ * bit. */
 #include "oracle/oracle_fixed.h"
+#include "oracle/oracle_ops.h"
 #include "support/cpu_ops.h"
 #include "support/support.h"
 
@@ -188,6 +190,52 @@ Test(fixed, op_equals_its_oracle)
     }
 }
 
+static void *tensor(enum oct_dtype dtype, int64_t n, enum fill how)
+{
+    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
+    if (dtype == OCT_BF16)
+        fill_bf16(x, n, how, 10);
+    else
+        fill_f32(x, n, how, 10);
+    return x;
+}
+
+/* A tensor goes through codes in place. */
+Test(fixed, regrid_equals_its_oracle)
+{
+    EACH_VARIANT(v)
+    {
+        for (int i = 0; i < LENGTHS * 8; i++) {
+            static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_OUTLIER, FILL_TINY};
+            int64_t n = lengths[i / 8], saturated[2] = {5, 5};
+            enum oct_dtype dtype = i & 1 ? OCT_F32 : OCT_BF16;
+            float scale = 0x1p-7f, inverse = 0x1p7f; /* a tenth of the elements or so clip */
+            uint32_t flag[2] = {0, 0};
+            void *x[2];
+            for (int side = 0; side < 2; side++) {
+                x[side] = tensor(dtype, n, fills[i / 2 % 4]);
+                if (i % 8 == 7)
+                    ((float *)x[side])[n / 2] = -INFINITY;
+                struct oct_regrid_args a = {.count = n,
+                    .x = x[side],
+                    .dtype = dtype,
+                    .range = {.scale = &scale, .inverse = &inverse, .count = 1, .code_max = 127},
+                    .saturated = i % 3 ? &saturated[side] : NULL,
+                    .flag = &flag[side]};
+                if (side)
+                    oracle_regrid(&a);
+                else
+                    cr_assert_eq(v.backend->regrid(v.backend, &a), OCT_OK, "%s", oct_last_error());
+            }
+            cr_assert(same_tensor("x", dtype, x[0], x[1], n, NULL, 0), "case %d", i);
+            cr_assert(saturated[0] == saturated[1] && flag[0] == flag[1], "case %d", i);
+            cr_assert(guard_intact(x[0], "x"));
+            guard_free(x[0]);
+            guard_free(x[1]);
+        }
+    }
+}
+
 Test(fixed, arguments_that_make_no_sense_are_refused)
 {
     const struct oct_step_state step = {.lr = 0.1f};
@@ -209,6 +257,15 @@ Test(fixed, arguments_that_make_no_sense_are_refused)
         cr_assert_eq(v.backend->sgd_fixed(v.backend, &a), OCT_ARG);
         a.counts = NULL;
         cr_assert_eq(v.backend->sgd_fixed(v.backend, &a), OCT_OK);
+        uint32_t flag = 0;
+        float scale = 1.0f;
+        struct oct_regrid_args r = {.dtype = OCT_S8,
+            .range = {.scale = &scale, .inverse = &scale, .count = 1, .code_max = 127},
+            .flag = &flag};
+        cr_assert_eq(v.backend->regrid(v.backend, &r), OCT_UNSUPPORTED);
+        r.dtype = OCT_F32;
+        r.range.grid = OCT_GRID_MU8;
+        cr_assert_eq(v.backend->regrid(v.backend, &r), OCT_ARG);
         a.normalise = 1;
     }
 }

@@ -136,6 +136,13 @@ OCT_HD int oct_quantise_stochastic(float x, float inverse, int code_max, uint32_
     return (t + (int)random_byte) >> 8;
 }
 
+/* The number a code stands for: code 0 is +0. Adding 0 says so once more: gcc 12 with AVX-512 turns
+ * the way to an integer and back into a rounding of floats, which keeps -0. */
+OCT_HD float oct_real_of_code(int q, float scale)
+{
+    return (float)q * scale + 0.0f;
+}
+
 /* Planes of a two-plane code q in [-16256, 16256]: q = (hi << 7) + lo, lo in [-64, 63]. */
 OCT_HD int oct_plane_hi(int q)
 {

@@ -27,6 +27,13 @@ static enum oct_status quantise(oct_backend *backend, const struct oct_quantise_
     return OCT_OK;
 }
 
+static enum oct_status regrid(oct_backend *backend, const struct oct_regrid_args *a)
+{
+    OCT_TRY(oct_check_regrid(a));
+    run(backend, oct_vec_items(a->count, OCT_VEC_CHUNK), oct_cpu_of(backend)->ops->regrid, a);
+    return OCT_OK;
+}
+
 static enum oct_status channel_stats(oct_backend *backend, const struct oct_channel_stats_args *a)
 {
     const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
@@ -220,6 +227,7 @@ void oct_cpu_ops_install(oct_backend *table)
 {
     table->channel_workspace = channel_workspace;
     table->quantise = quantise;
+    table->regrid = regrid;
     table->channel_stats = channel_stats;
     table->channel_sum = channel_sum;
     table->count_above = count_above;

@@ -1,5 +1,5 @@
-/* Elementwise loops: quantise, image, loss, sgd, ema. Reductions are in vec_reduce.c, pooling in
- * vec_pool.c, updates in fixed point in vec_fixed.c. */
+/* Elementwise loops: quantise, regrid, image, loss, sgd, ema. Reductions are in vec_reduce.c,
+ * pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
 #include "cpu/vec_fixed.h"
 #include "cpu/vec_reduce.h"
 
@@ -143,6 +143,37 @@ static void quantise(void *arg, int64_t item, int thread)
         oct_raise(a->flag);
     if (a->saturated && run.clipped)
         __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
+}
+
+V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, int64_t from, int n)
+{
+    void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(dtype);
+    const float inverse = a->range.inverse[0], scale = a->range.scale[0];
+    const int code_max = a->range.code_max;
+    int32_t clipped = 0, magnitude = 0;
+    for (int i = 0; i < n; i++) {
+        float v = oct_load(x, dtype, i);
+        int32_t m = oct_magnitude(v);
+        magnitude = m > magnitude ? m : magnitude;
+        clipped += fabsf(v * inverse) > (float)code_max;
+        oct_store(x, dtype, i, oct_real_of_code(oct_quantise(v, inverse, code_max), scale));
+    }
+    if (magnitude >= OCT_INF_BITS)
+        oct_raise(a->flag);
+    if (a->saturated)
+        __atomic_fetch_add(a->saturated, (int64_t)clipped, __ATOMIC_RELAXED);
+}
+
+static void regrid(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_regrid_args *a = arg;
+    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
+    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
+    if (a->dtype == OCT_BF16)
+        regrid_run(a, OCT_BF16, from, n);
+    else
+        regrid_run(a, OCT_F32, from, n);
 }
 
 /* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */
@@ -353,6 +384,7 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .count_merge = OCT_VEC_NAME(oct_vec_count_merge),
     .search = search,
     .quantise = quantise,
+    .regrid = regrid,
     .pool = OCT_VEC_NAME(oct_vec_pool),
     .pool_bwd = OCT_VEC_NAME(oct_vec_pool_bwd),
     .image = image,

@@ -40,6 +40,7 @@ struct oct_vec_ops {
     oct_pool_work *count_chunk, *count_merge;
     oct_pool_work *search;   /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
     oct_pool_work *quantise; /* items: oct_vec_quantise_rows rows */
+    oct_pool_work *regrid;   /* items: OCT_VEC_CHUNK elements */
     oct_pool_work *pool;     /* items: output rows n * P + p */
     oct_pool_work *pool_bwd; /* items: input rows n * H + h */
     oct_pool_work *image;    /* items: OCT_VEC_IMAGE pixels */

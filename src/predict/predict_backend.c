@@ -101,6 +101,7 @@ static enum oct_status predict_copy(oct_backend *backend, void *to, const void *
     }
 PREDICT(weight_pack)
 PREDICT(quantise)
+PREDICT(regrid)
 PREDICT(channel_stats)
 PREDICT(channel_sum)
 PREDICT(count_above)
@@ -263,6 +264,7 @@ static void install(oct_backend *t)
     t->stats_clear = predict_stats_clear;
     t->channel_workspace = predict_workspace;
     t->quantise = predict_quantise;
+    t->regrid = predict_regrid;
     t->channel_stats = predict_channel_stats;
     t->channel_sum = predict_channel_sum;
     t->count_above = predict_count_above;

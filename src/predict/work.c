@@ -220,6 +220,13 @@ struct oct_work oct_work_quantise(const struct oct_quantise_args *a)
         .elements = count};
 }
 
+struct oct_work oct_work_regrid(const struct oct_regrid_args *a)
+{
+    const double bytes = of_dtype((double)a->count, a->dtype);
+    return (struct oct_work){
+        .kind = OCT_WORK_QUANTISE, .read = bytes, .written = bytes, .elements = (double)a->count};
+}
+
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *a)
 {
     const double count = (double)a->rows * a->channels;

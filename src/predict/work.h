@@ -75,6 +75,7 @@ struct oct_work oct_work_wgrad(const struct oct_conv_wgrad_args *, int multiproc
 struct oct_work oct_work_weight_pack(const struct oct_weight_pack_args *);
 struct oct_work oct_work_stats_clear(int channels);
 struct oct_work oct_work_quantise(const struct oct_quantise_args *);
+struct oct_work oct_work_regrid(const struct oct_regrid_args *);
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *);
 struct oct_work oct_work_channel_sum(const struct oct_channel_sum_args *);
 struct oct_work oct_work_count_above(const struct oct_count_above_args *);

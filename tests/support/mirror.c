@@ -105,6 +105,19 @@ static enum oct_status mirror_quantise(oct_backend *table, const struct oct_quan
     RUN(quantise);
 }
 
+static enum oct_status mirror_regrid(oct_backend *table, const struct oct_regrid_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_regrid_args a = *args;
+
+    OUT(a.x, a.count * size_of(a.dtype));
+    IN(a.range.scale, 4);
+    IN(a.range.inverse, 4);
+    OUT(a.saturated, 8);
+    OUT(a.flag, 4);
+    RUN(regrid);
+}
+
 static enum oct_status mirror_channel_stats(
     oct_backend *table, const struct oct_channel_stats_args *args)
 {
@@ -214,6 +227,8 @@ static enum oct_status mirror_bn_finalize(
     OUT(a.z_amax, f);
     OUT(a.clip_lo, f);
     OUT(a.clip_hi, f);
+    OUT(a.gamma_q, f);
+    OUT(a.beta_q, f);
     OUT(a.flag, 4);
     RUN(bn_finalize);
 }
@@ -227,6 +242,8 @@ static enum oct_status mirror_act_fwd(oct_backend *table, const struct oct_act_f
     IN(a.y, n * size_of(a.y_dtype));
     IN(a.a, 4 * a.channels);
     IN(a.b, 4 * a.channels);
+    IN(a.ix, 4 * a.channels);
+    IN(a.jx, 4 * a.channels);
     IN(a.residual, n * size_of(a.residual_dtype));
     IN(a.residual_scale, 4);
     mirror_bind_range(m, &a.x_range, false);
@@ -491,6 +508,7 @@ static enum oct_status mirror_ema(oct_backend *table, const struct oct_ema_args 
 static const oct_backend ops = {.name = "mirror",
     .channel_workspace = mirror_channel_workspace,
     .quantise = mirror_quantise,
+    .regrid = mirror_regrid,
     .channel_stats = mirror_channel_stats,
     .channel_sum = mirror_channel_sum,
     .count_above = mirror_count_above,

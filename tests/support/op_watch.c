@@ -27,6 +27,7 @@ WATCH_CALL(conv_dgrad, oct_work_dgrad(a))
 WATCH_CALL(conv_wgrad, oct_work_wgrad(a, w->multiprocessors))
 WATCH(weight_pack)
 WATCH(quantise)
+WATCH(regrid)
 WATCH(channel_stats)
 WATCH(channel_sum)
 WATCH(count_above)
@@ -128,6 +129,7 @@ void op_watch_open(struct op_watch *w)
     t->stats_clear = watch_stats_clear;
     t->channel_workspace = watch_channel_workspace;
     t->quantise = watch_quantise;
+    t->regrid = watch_regrid;
     t->channel_stats = watch_channel_stats;
     t->channel_sum = watch_channel_sum;
     t->count_above = watch_count_above;
