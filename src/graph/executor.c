@@ -11,10 +11,47 @@ enum oct_status oct_graph_forward(struct oct_graph *g)
     return OCT_OK;
 }
 
+/* The summed gradient becomes what its codes stand for, at this step's largest magnitude. */
+static enum oct_status put_grad_on_codes(
+    struct oct_graph *g, const struct oct_node *node, const struct oct_value *value)
+{
+    struct oct_step_state *step = oct_buffer_data(g->step);
+    const struct oct_channel_stats_args stats = {.rows = oct_value_elements(value) / value->c,
+        .channels = value->c,
+        .x = oct_buffer_data(value->grad),
+        .dtype = value->grad_dtype,
+        .amax = oct_buffer_data(value->grad_amax),
+        .workspace = oct_plan_workspace_data(g->plan),
+        .flag = &step->flag};
+    const struct oct_range_evidence evidence = {.amax = stats.amax, .amax_count = value->c};
+    const struct oct_regrid_args regrid = {.count = oct_value_elements(value),
+        .x = oct_buffer_data(value->grad),
+        .dtype = value->grad_dtype,
+        .range = oct_range_now(&value->grad_range),
+        .saturated = oct_buffer_data(value->grad_saturated),
+        .flag = &step->flag};
+    double begin = oct_op_begin(g);
+
+    OCT_TRY(g->backend->channel_stats(g->backend, &stats));
+    OCT_TRY(oct_range_adapt(g->backend, &value->grad_range, &evidence));
+    OCT_TRY(g->backend->regrid(g->backend, &regrid));
+    oct_op_end(g, node, "gradient codes", begin);
+    oct_trace(g, node, "grad", value->grad_dtype, value->grad, regrid.count);
+    return OCT_OK;
+}
+
+static enum oct_status backward_node(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_value *out = node->out >= 0 ? &g->values[node->out] : NULL;
+    if (out && out->grad_on_codes)
+        OCT_TRY(put_grad_on_codes(g, node, out));
+    return node->type->backward(g, node);
+}
+
 enum oct_status oct_graph_backward(struct oct_graph *g)
 {
     for (int i = g->node_count - 1; i >= 0; i--)
-        OCT_TRY(g->nodes[i].type->backward(g, &g->nodes[i]));
+        OCT_TRY(backward_node(g, &g->nodes[i]));
     g->fresh = false;
     return OCT_OK;
 }

@@ -201,6 +201,22 @@ int64_t oct_value_elements(const struct oct_value *value)
     return (int64_t)value->n * value->h * value->w * value->c;
 }
 
+/* A gradient that goes through codes before its value's producer reads it. */
+static void book_codes_of_grad(struct oct_graph *g, struct oct_value *value, int moment)
+{
+    char name[96];
+    if (!value->grad_on_codes)
+        return;
+    snprintf(name, sizeof name, "%s.grad", value->name);
+    value->grad_amax =
+        oct_plan_book(g->plan, 4 * (size_t)value->c, moment, moment, "%s.grad_amax", value->name);
+    value->grad_saturated =
+        oct_plan_book(g->plan, 8, OCT_PERSISTENT, 0, "%s.grad_saturated", value->name);
+    oct_range_book(g->plan, &value->grad_range, 1, &g->numerics->role[OCT_ROLE_DX], false, name);
+    oct_plan_workspace(g->plan,
+        g->backend->channel_workspace(g->backend, oct_value_elements(value) / value->c, value->c));
+}
+
 void oct_value_book_grad(struct oct_graph *g, struct oct_value *value)
 {
     if (!value->need_grad || value->last_consumer < 0)
@@ -209,6 +225,7 @@ void oct_value_book_grad(struct oct_graph *g, struct oct_value *value)
     value->grad = oct_plan_book(g->plan,
         (size_t)oct_value_elements(value) * oct_dtype_bytes(value->grad_dtype), moment, moment,
         "%s.grad", value->name);
+    book_codes_of_grad(g, value, moment);
 }
 
 void oct_value_write_grad(struct oct_graph *g, struct oct_value *value, struct oct_node *node)

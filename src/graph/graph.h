@@ -30,6 +30,9 @@ struct oct_value {
     enum oct_dtype real_dtype;
     struct oct_buffer *grad;
     enum oct_dtype grad_dtype;
+    bool grad_on_codes; /* grad goes through codes once it is summed up */
+    struct oct_range_state grad_range;
+    struct oct_buffer *grad_amax, *grad_saturated; /* f32[c]; s64[1], for reports */
 
     struct oct_pre *pre; /* OCT_VALUE_PRE only */
 };

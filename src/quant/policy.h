@@ -17,7 +17,8 @@ enum oct_role {
     OCT_ROLE_RESIDUAL, /* activation as it enters a residual addition */
     OCT_ROLE_DY_DW,    /* error, operand of wgrad */
     OCT_ROLE_DY_DX,    /* error, operand of dgrad */
-    OCT_ROLE_DX,       /* error at a conv input, after its consumers are summed */
+    OCT_ROLE_DX,       /* error at a conv input, after its consumers are summed; integer: what is
+                        * left of it after going through codes */
     OCT_ROLES
 };
 
@@ -111,7 +112,8 @@ struct oct_numerics {
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;
     struct oct_update_policy update;
-    enum oct_dtype act_dtype; /* storage of y, dA and of float operands: f32 or bf16 */
+    struct oct_bn_rounding norm; /* of normalisations; xhat 0: none */
+    enum oct_dtype act_dtype;    /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
     enum oct_format first_last; /* INT8, INT16, or a float format */
     const char *skip_pattern;   /* as given, or NULL */

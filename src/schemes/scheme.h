@@ -23,6 +23,7 @@ struct oct_scheme {
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;       /* on the weights; lam 0: none */
     struct oct_update_policy update;         /* all 0: float SGD */
+    struct oct_bn_rounding norm;             /* all 0: float normalisation */
     const struct oct_scheme_option *options; /* ends with key NULL; may be NULL */
 };
 

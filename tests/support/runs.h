@@ -6,6 +6,8 @@
 
 /* The caller closes it. */
 oct_trainer *run_open(const struct oct_options *options);
+/* The small network that a scheme is tried on: resnet8, or of the family that its paper trains. */
+const char *run_model_of(const char *scheme);
 /* loss[steps]; a flagged step is a failure. */
 void run_steps(oct_trainer *t, int steps, double *loss);
 

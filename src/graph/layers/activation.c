@@ -78,10 +78,14 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node)
     self->jx = oct_node_book(g, node, f, now, back, "jx");
     self->z_amax = oct_node_book(g, node, f, now, now, "z_amax");
     self->amax = oct_node_book(g, node, 4, now, now, "amax");
-    if (residual && self->relu)
+    if (self->relu && (residual || self->rounds))
         self->mask = oct_node_book(g, node, (elements + 7) / 8, now, back, "mask");
     if (self->clips)
         book_clip(g, node);
+    if (self->rounds) {
+        self->gamma_q = oct_node_book(g, node, f, now, now, "gamma_q");
+        self->beta_q = oct_node_book(g, node, f, now, now, "beta_q");
+    }
     if (y->pre)
         y->pre->forward = oct_node_book(g, node, 16, OCT_PERSISTENT, 0, "forward_counts");
     book_result(g, node);
@@ -105,6 +109,13 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
         .clip_lo = oct_buffer_data(self->clip_lo),
         .clip_hi = oct_buffer_data(self->clip_hi),
         .flag = &step->flag};
+    if (self->rounds) {
+        args.a = oct_buffer_data(self->gamma_q);
+        args.b = oct_buffer_data(self->beta_q);
+        args.ix = oct_buffer_data(self->ix);
+        args.jx = oct_buffer_data(self->jx);
+        args.xhat_steps = g->numerics->norm.xhat;
+    }
     if (residual && residual_is_codes(g, self)) {
         args.residual = oct_buffer_data(residual->codes);
         args.residual_dtype = OCT_S8;

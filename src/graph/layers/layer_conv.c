@@ -22,6 +22,7 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
     pre->need_channel = layer->wgrad;
     pre->channel_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DW].format);
     pre->need_tensor = layer->dgrad && self->has_dgrad;
+    x->grad_on_codes |= pre->need_tensor && oct_format_is_integer(layer->role[OCT_ROLE_DX].format);
     pre->tensor_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DX].format);
     pre->need_real = !layer->wgrad || (self->has_dgrad && !layer->dgrad);
     return OCT_OK;

@@ -22,6 +22,7 @@ static enum oct_status norm_declare(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
     self->act.clips = g->numerics->role[OCT_ROLE_X].sigmas > 0.0f;
+    self->act.rounds = g->numerics->norm.xhat > 0.0f;
     oct_activation_declare(g, node);
     return OCT_OK;
 }
@@ -69,6 +70,25 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
+/* Channels that are clipped, or computed in fixed point. */
+static void add_forms(
+    struct oct_graph *g, const struct oct_node *node, struct oct_bn_finalize_args *args)
+{
+    const struct oct_activation *act = node->self;
+    if (act->clips) { /* the branch before a residual is added has no ReLU */
+        args->relu = act->relu && node->in[1] < 0;
+        args->sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
+        args->clip_lo = oct_buffer_data(act->clip_lo);
+        args->clip_hi = oct_buffer_data(act->clip_hi);
+        args->z_amax = oct_buffer_data(act->z_amax);
+    }
+    if (act->rounds) {
+        args->rounding = g->numerics->norm;
+        args->gamma_q = oct_buffer_data(act->gamma_q);
+        args->beta_q = oct_buffer_data(act->beta_q);
+    }
+}
+
 static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
@@ -93,13 +113,7 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
         .jx = oct_buffer_data(act->jx),
         .flag = &step->flag};
 
-    if (act->clips) { /* the branch before a residual is added has no ReLU */
-        args.relu = act->relu && node->in[1] < 0;
-        args.sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
-        args.clip_lo = oct_buffer_data(act->clip_lo);
-        args.clip_hi = oct_buffer_data(act->clip_hi);
-        args.z_amax = oct_buffer_data(act->z_amax);
-    }
+    add_forms(g, node, &args);
     if (g->training) {
         args.xhat_max = oct_buffer_data(self->xhat_max);
         args.z_amax = oct_buffer_data(act->z_amax);
@@ -159,7 +173,7 @@ static enum oct_status bwd_finalize(struct oct_graph *g, struct oct_node *node)
         .a = oct_buffer_data(act->a),
         .xhat_max = oct_buffer_data(self->xhat_max),
         .ix = oct_buffer_data(act->ix),
-        .eps = g->eps,
+        .eps = act->rounds ? 0.0f : g->eps, /* a rounded deviation has none */
         .m1 = oct_buffer_data(act->m1),
         .m2 = oct_buffer_data(act->m2),
         .dgamma = oct_buffer_data(g->params[self->gamma].grad),
