@@ -155,7 +155,12 @@ static enum oct_status predict_conv_fprop_check(
 {
     *workspace = 0;
     OCT_TRY(take_unit(backend, a->x.dtype));
-    return a->x.dtype == OCT_S8 ? oct_check_conv_fprop(a) : OCT_OK;
+    if (a->x.dtype != OCT_S8)
+        return OCT_OK;
+    OCT_TRY(oct_check_conv_fprop(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    *workspace = oct_gpu_fold_bytes(&fold, a->x.planes);
+    return OCT_OK;
 }
 
 static enum oct_status predict_conv_dgrad_check(
@@ -170,13 +175,16 @@ static enum oct_status predict_conv_wgrad_check(
     oct_backend *backend, const struct oct_conv_wgrad_args *a, size_t *workspace)
 {
     const int multiprocessors = predict_of(backend)->card->multiprocessors;
-    const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(&a->shape, multiprocessors, 0);
     *workspace = 0;
     OCT_TRY(take_unit(backend, a->x.dtype));
     if (a->x.dtype != OCT_S8)
         return OCT_OK;
-    *workspace = oct_gpu_gradient_workspace(&a->shape, &cut, a->x.planes * a->dy.planes);
-    return oct_check_conv_wgrad(a);
+    OCT_TRY(oct_check_conv_wgrad(a));
+    const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(&a->shape, multiprocessors, 0);
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    *workspace = oct_gpu_gradient_workspace(&a->shape, &cut, a->x.planes * a->dy.planes) +
+                 oct_gpu_fold_bytes(&fold, a->x.planes);
+    return OCT_OK;
 }
 
 /* An op of `count` launches, as the backend for GPUs would make them. */

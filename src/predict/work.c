@@ -79,15 +79,30 @@ static double x_read(const struct oct_conv_shape *v)
            met(v->w, oct_conv_q(v), v->s, v->stride_w, v->dilation_w);
 }
 
+/* An int8 product of few channels copies its input first (base/gpu_cut.h). */
+static void add_fold(
+    struct oct_work *work, const struct oct_conv_shape *v, const struct oct_operand *x)
+{
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(v);
+    const double bytes = (double)oct_gpu_fold_bytes(&fold, x->planes);
+    if (x->dtype != OCT_S8)
+        return;
+    work->read += bytes;
+    work->written += bytes;
+    work->folded = bytes / OCT_GPU_FOLDED;
+}
+
 struct oct_work oct_work_fprop(const struct oct_conv_fprop_args *a)
 {
     const struct oct_conv_shape *v = &a->shape;
-    return (struct oct_work){.kind = OCT_WORK_FPROP,
+    struct oct_work work = {.kind = OCT_WORK_FPROP,
         .read = planes_bytes(&a->x, x_read(v)) + weight_bytes(&a->w, v, 0),
         .written = of_dtype(y_count(v), a->y_dtype) + if_there(a->stats, 32.0 * v->k),
         .elements = y_count(v),
         .macs = (double)oct_conv_macs(v),
         .dtype = a->x.dtype};
+    add_fold(&work, v, &a->x);
+    return work;
 }
 
 struct oct_work oct_work_dgrad(const struct oct_conv_dgrad_args *a)
@@ -113,10 +128,10 @@ struct oct_work oct_work_wgrad(const struct oct_conv_wgrad_args *a, int multipro
     work.written = written_to(a->mode, 4.0 * w_count(v), &work.read);
     if (a->x.dtype == OCT_S8) {
         const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(v, multiprocessors, 0);
-        const double parts = (double)a->x.planes * a->dy.planes * cut.splits;
-        const double sums = parts > 1.0 ? parts * 4.0 * v->k * (double)cut.pitch : 0.0;
+        const double sums = (double)oct_gpu_gradient_workspace(v, &cut, a->x.planes * a->dy.planes);
         work.read += sums;
         work.written += sums;
+        add_fold(&work, v, &a->x);
     }
     return work;
 }

@@ -48,6 +48,7 @@ struct oct_work {
     double read, written; /* bytes */
     double elements;      /* of the tensor that the op passes over */
     double macs;          /* multiply-adds of the layer, once, whatever the planes */
+    double folded;        /* pixels of the copy that an int8 product of few channels reads, or 0 */
     enum oct_dtype dtype; /* of the operands of a product */
 };
 
