@@ -1,5 +1,6 @@
 /* The products' checks at plan time, and the entries that are a sweep (conv_sweep.h). */
 #include "backend_check.h"
+#include "conv_fold.h"
 #include "conv_sweep.h"
 #include "conv_wgrad.h"
 
@@ -52,17 +53,22 @@ enum oct_status oct_cuda_conv_fprop_check(
     (void)backend;
     OCT_TRY(check_int8("conv_fprop", a->x.dtype));
     OCT_TRY(oct_check_conv_fprop(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
     OCT_TRY(check_size("conv_fprop", &a->shape));
+    OCT_TRY(check_size("conv_fprop", &fold.shape));
     OCT_TRY(check_sums("conv_fprop", &a->shape, 0));
-    *workspace = 0;
+    *workspace = oct_gpu_fold_bytes(&fold, a->x.planes);
     return OCT_OK;
 }
 
 enum oct_status oct_cuda_conv_fprop(oct_backend *backend, const struct oct_conv_fprop_args *a)
 {
     struct oct_cuda *cuda = oct_cuda_of(backend);
+    struct oct_operand x = a->x;
+    if (oct_gpu_fold_of(&a->shape).down)
+        OCT_TRY(oct_cuda_fold(cuda, &a->shape, &a->x, a->workspace, &x));
     const struct oct_cuda_sweep_args sweep = {.shape = &a->shape,
-        .x = &a->x,
+        .x = &x,
         .w = &a->w,
         .bias = a->bias,
         .out = a->y,
@@ -104,7 +110,9 @@ enum oct_status oct_cuda_conv_wgrad_check(
 {
     OCT_TRY(check_int8("conv_wgrad", a->x.dtype));
     OCT_TRY(oct_check_conv_wgrad(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
     OCT_TRY(check_size("conv_wgrad", &a->shape));
+    OCT_TRY(check_size("conv_wgrad", &fold.shape));
     *workspace = oct_cuda_wgrad_workspace(oct_cuda_of(backend), a);
     return OCT_OK;
 }

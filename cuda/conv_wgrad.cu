@@ -7,6 +7,8 @@
 #include "conv_wgrad.h"
 
 #include "base/gpu_cut.h"
+#include "conv_fold.cuh"
+#include "conv_fold.h"
 #include "conv_tile.cuh"
 
 enum { STEP_PIXELS = OCT_GPU_STEP_PIXELS };
@@ -399,9 +401,28 @@ static __global__ void __launch_bounds__(OCT_THREADS, 2)
 /* The partial sums of up to four pairs of planes to the gradient. */
 struct reduction {
     gradient g;
+    oct_folded folded;
     int splits, pairs;
     int shift[4];
 };
+
+/* The same of a folded input: what stands for no weight is dropped. */
+static __device__ __forceinline__ void write_folded(
+    const reduction &r, int k, int column, const int64_t v[4])
+{
+    const gradient &p = r.g;
+    const float multiplier = p.x_scale[0] * p.dy_scale[p.dy_scale_per_k ? k : 0];
+    const int64_t row = (int64_t)k * r.folded.r * r.folded.s * r.folded.c;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int at = oct_unfold(r.folded, column + i);
+        if (at < 0)
+            continue;
+        float *const to = p.dw + row + at;
+        const float f = oct_real_of_acc(v[i], multiplier);
+        *to = p.mode == OCT_ACCUMULATE ? *to + f : f;
+    }
+}
 
 static __global__ void __launch_bounds__(OCT_THREADS)
     reduce_kernel(const __grid_constant__ reduction r)
@@ -423,7 +444,10 @@ static __global__ void __launch_bounds__(OCT_THREADS)
             total[3] += (int64_t)v.w << r.shift[pair];
         }
     }
-    write_gradient(r.g, k, column, total);
+    if (r.folded.down)
+        write_folded(r, k, column, total);
+    else
+        write_gradient(r.g, k, column, total);
 }
 
 /* ---- host ---- */
@@ -459,7 +483,9 @@ extern "C" size_t oct_cuda_wgrad_workspace(
     const struct oct_cuda *cuda, const struct oct_conv_wgrad_args *a)
 {
     const cut_of_gradient cut = make_cut(cuda, &a->shape);
-    return oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    return oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a)) +
+           oct_gpu_fold_bytes(&fold, a->x.planes);
 }
 
 template <class T, class Loader>
@@ -493,7 +519,8 @@ static enum oct_status launch_pair(
 
 static gradient make_gradient(const struct oct_conv_wgrad_args *a, const cut_of_gradient *cut)
 {
-    const struct oct_conv_shape *v = &a->shape;
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    const struct oct_conv_shape *v = &fold.shape;
     gradient p = {};
     p.images = v->n;
     p.in_h = v->h;
@@ -531,14 +558,19 @@ extern "C" enum oct_status oct_cuda_conv_wgrad(
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     const cut_of_gradient cut = make_cut(cuda, &a->shape);
     const int64_t part = a->shape.k * cut.pitch;
+    const size_t partial_bytes = oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a));
+    struct oct_operand x = a->x;
     reduction r = {};
     r.g = make_gradient(a, &cut);
+    r.folded = oct_folded_of(&a->shape);
     r.splits = cut.splits;
     r.pairs = pairs_of(a);
-    int32_t *const partial = r.pairs * cut.splits > 1 ? (int32_t *)a->workspace : NULL;
+    int32_t *const partial = partial_bytes ? (int32_t *)a->workspace : NULL;
+    if (r.folded.down) /* behind the partial sums, which are whole 16-byte chunks */
+        OCT_TRY(oct_cuda_fold(cuda, &a->shape, &a->x, (char *)a->workspace + partial_bytes, &x));
     for (int pair = 0; pair < r.pairs; pair++) {
         const int of_x = pair / a->dy.planes, of_dy = pair % a->dy.planes;
-        r.g.x = (const int8_t *)(of_x ? a->x.data_lo : a->x.data);
+        r.g.x = (const int8_t *)(of_x ? x.data_lo : x.data);
         r.g.dy = (const int8_t *)(of_dy ? a->dy.data_lo : a->dy.data);
         r.g.partial = partial ? partial + pair * cut.splits * part : NULL;
         r.shift[pair] = OCT_PLANE_SHIFT * (a->x.planes - 1 - of_x + a->dy.planes - 1 - of_dy);

@@ -10,7 +10,7 @@
 #ifndef OCT_PTX_CUH
 #define OCT_PTX_CUH
 
-#include <stdint.h>
+#include "base/numeric.h"
 
 /* Copies from global to shared memory that run behind the threads' backs. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -71,6 +71,19 @@ static __device__ __forceinline__ uint32_t oct_permute(uint32_t a, uint32_t b)
     uint32_t r;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "n"(SELECTOR));
     return r;
+}
+
+/* oct_bf16_from_f32 of two results of arithmetic, the first in the low half. The only NaN among
+ * such results is 7fffffff, which the instruction makes 7fff as the formula does. */
+static __device__ __forceinline__ uint32_t oct_bf16_pair(float low, float high)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+#else
+    return oct_bf16_from_f32(low) | (uint32_t)oct_bf16_from_f32(high) << 16;
+#endif
 }
 
 static __device__ __forceinline__ void oct_store_shared_16(uint32_t shared, uint4 v)

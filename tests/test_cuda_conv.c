@@ -61,7 +61,10 @@ static void check_target(int sm)
     check_shape(sm, conv_square(1, 9, 32, 80, 3, 2, 1, 1), 1);  /* whole chunks, phases */
     check_shape(sm, conv_square(1, 7, 144, 48, 1, 1, 0, 1), 1); /* 1x1 */
     check_shape(sm, conv_square(1, 8, 20, 36, 3, 1, 1, 1), 1);  /* 4 bytes at a time */
-    check_shape(sm, conv_square(1, 9, 3, 24, 5, 2, 2, 1), 1);   /* one byte at a time */
+    check_shape(sm, conv_square(1, 9, 5, 24, 5, 2, 2, 1), 1);   /* one byte at a time */
+    check_shape(sm, conv_square(2, 11, 3, 32, 7, 2, 3, 1), 2);  /* folded by the stride */
+    check_shape(sm, conv_square(1, 10, 3, 20, 3, 1, 1, 1), 1);  /* by the taps of a row */
+    check_shape(sm, conv_square(1, 11, 1, 12, 5, 3, 1, 1), 1);  /* by more taps than the stride */
     check_shape(sm, conv_square(2, 6, 16, 16, 3, 1, 1, 2), 2);  /* planes */
     check_shape(sm, conv_square(3, 20, 16, 32, 1, 1, 0, 1), 1); /* wgrad in slices */
 }

@@ -143,22 +143,14 @@ enum oct_status oct_graph_update(struct oct_graph *g, const struct oct_optimiser
 
 enum oct_status oct_graph_keep_states(struct oct_graph *g)
 {
-    for (int i = 0; i < g->state_count; i++) {
-        const struct oct_state *state = &g->states[i];
-        OCT_TRY(g->backend->copy(
-            g->backend, state->kept->data, state->buffer->data, state->buffer->bytes));
-    }
-    return OCT_OK;
+    const struct oct_plan_kept kept = oct_plan_kept(g->plan);
+    return kept.bytes ? g->backend->copy(g->backend, kept.before, kept.now, kept.bytes) : OCT_OK;
 }
 
 enum oct_status oct_graph_restore_states(struct oct_graph *g)
 {
-    for (int i = 0; i < g->state_count; i++) {
-        const struct oct_state *state = &g->states[i];
-        OCT_TRY(g->backend->copy(
-            g->backend, state->buffer->data, state->kept->data, state->buffer->bytes));
-    }
-    return OCT_OK;
+    const struct oct_plan_kept kept = oct_plan_kept(g->plan);
+    return kept.bytes ? g->backend->copy(g->backend, kept.now, kept.before, kept.bytes) : OCT_OK;
 }
 
 enum oct_status oct_graph_average(struct oct_graph *g, float decay)

@@ -178,7 +178,7 @@ void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dt
     va_start(args, name);
     vsnprintf(state->name, sizeof state->name, name, args);
     va_end(args);
-    state->kept = oct_plan_book(g->plan, buffer->bytes, OCT_PERSISTENT, 0, "%s.kept", buffer->name);
+    oct_plan_keep(g->plan, buffer);
 }
 
 void oct_graph_range_state(

@@ -95,7 +95,6 @@ struct oct_state {
     int dims;
     int64_t dim[4];
     struct oct_buffer *buffer;
-    struct oct_buffer *kept; /* its content before the step */
 };
 
 struct oct_node;

@@ -14,20 +14,23 @@ struct oct_kind_cost {
 static const struct oct_kind_cost oct_kind_costs[OCT_WORK_KINDS] = {
     [OCT_WORK_FPROP] = {1.0002, 0.0000, 1},
     [OCT_WORK_DGRAD] = {1.0042, 0.0000, 1},
-    [OCT_WORK_WGRAD] = {1.0067, 0.0000, 1},
-    [OCT_WORK_WEIGHT_PACK] = {1.0010, 1.9184, 3},
+    [OCT_WORK_WGRAD] = {1.0082, 0.0000, 1},
+    [OCT_WORK_WEIGHT_PACK] = {1.0010, 2.3047, 3},
     [OCT_WORK_STATS_CLEAR] = {1.0000, 1.0312, 1},
     [OCT_WORK_QUANTISE] = {1.0004, 0.9857, 1},
     [OCT_WORK_CHANNEL_STATS] = {1.0071, 0.9250, 1},
     [OCT_WORK_CHANNEL_SUM] = {3.6000, 115.3500, 2},
     [OCT_WORK_RANGE_UPDATE] = {1.5156, 2.3672, 1},
+    [OCT_WORK_COSINE_SEARCH] = {1.0088, 5.1051, 2},
     [OCT_WORK_BN_FINALIZE] = {1.0024, 6.9219, 1},
+    [OCT_WORK_AFFINE_FINALIZE] = {1.0665, 2.8438, 1},
     [OCT_WORK_ACT] = {1.0004, 0.8696, 1},
     [OCT_WORK_ACT_RESIDUAL] = {1.0003, 1.3201, 1},
     [OCT_WORK_ACT_AMAX] = {1.0003, 1.4055, 1},
     [OCT_WORK_BN_REDUCE] = {0.9960, 0.8625, 2},
     [OCT_WORK_BN_REDUCE_MASK] = {0.9831, 1.5469, 2},
     [OCT_WORK_BN_BWD_FINALIZE] = {1.0009, 5.8906, 1},
+    [OCT_WORK_AFFINE_BWD_FINALIZE] = {1.0333, 15.0000, 1},
     [OCT_WORK_BN_APPLY] = {0.9988, 2.4195, 1},
     [OCT_WORK_BN_APPLY_RESIDUAL] = {0.9939, 3.1152, 1},
     [OCT_WORK_POOL] = {1.0001, 2.5859, 1},
@@ -193,6 +196,9 @@ static const struct oct_product_slots oct_product_slots[] = {
     {120, 1, 4, 0, 0, 4, 20.5000},
 };
 
+/* Warp instructions of the copy that a product of few channels reads, for a pixel of it. */
+#define OCT_FOLD_SLOTS 15.0657
+
 /* Warp instructions of a block outside of its main loop. */
 struct oct_block_slots {
     enum oct_work_kind kind;
@@ -200,18 +206,18 @@ struct oct_block_slots {
     double slots;
 };
 static const struct oct_block_slots oct_block_slots[] = {
-    {OCT_WORK_FPROP, 1, 0, 35924},
-    {OCT_WORK_FPROP, 2, 0, 18956},
-    {OCT_WORK_FPROP, 3, 0, 10956},
-    {OCT_WORK_FPROP, 4, 0, 10234},
-    {OCT_WORK_FPROP, 5, 0, 6674},
-    {OCT_WORK_FPROP, 4, 1, 13016},
-    {OCT_WORK_DGRAD, 1, 0, 21912},
-    {OCT_WORK_DGRAD, 2, 0, 11832},
-    {OCT_WORK_DGRAD, 3, 0, 7072},
-    {OCT_WORK_DGRAD, 4, 0, 6784},
-    {OCT_WORK_DGRAD, 5, 0, 4656},
-    {OCT_WORK_DGRAD, 4, 1, 9344},
+    {OCT_WORK_FPROP, 1, 0, 11620},
+    {OCT_WORK_FPROP, 2, 0, 7144},
+    {OCT_WORK_FPROP, 3, 0, 5604},
+    {OCT_WORK_FPROP, 4, 0, 5098},
+    {OCT_WORK_FPROP, 5, 0, 4162},
+    {OCT_WORK_FPROP, 4, 1, 6873},
+    {OCT_WORK_DGRAD, 1, 0, 5824},
+    {OCT_WORK_DGRAD, 2, 0, 3968},
+    {OCT_WORK_DGRAD, 3, 0, 3736},
+    {OCT_WORK_DGRAD, 4, 0, 3208},
+    {OCT_WORK_DGRAD, 5, 0, 2864},
+    {OCT_WORK_DGRAD, 4, 1, 5160},
     {OCT_WORK_WGRAD, 1, 0, 6864},
     {OCT_WORK_WGRAD, 2, 0, 3960},
     {OCT_WORK_WGRAD, 3, 0, 2552},

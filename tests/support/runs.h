@@ -11,4 +11,7 @@ const char *run_model_of(const char *scheme);
 /* loss[steps]; a flagged step is a failure. */
 void run_steps(oct_trainer *t, int steps, double *loss);
 
+/* `path` is a whole SVG of finite numbers that shows the text `fragment`. */
+void expect_svg(const char *path, const char *fragment);
+
 #endif
