@@ -94,10 +94,9 @@ struct side {
     int64_t counts[OCT_FIXED_COUNTS];
 };
 
-static void *filled(int64_t n, enum fill how, uint64_t seed, float factor)
+static float *scaled(int64_t n, enum fill how, uint64_t seed, float factor)
 {
-    float *x = guard_alloc((size_t)n * sizeof *x);
-    fill_f32(x, n, how, seed);
+    float *x = filled(OCT_F32, n, how, seed);
     for (int64_t i = 0; i < n; i++)
         x[i] *= factor;
     return x;
@@ -106,7 +105,7 @@ static void *filled(int64_t n, enum fill how, uint64_t seed, float factor)
 static float *gradients(const struct fixed_case *k)
 {
     static const enum fill fills[] = {FILL_RANDOM, FILL_TINY, FILL_OUTLIER, FILL_ZERO};
-    float *dw = filled(k->n, fills[k->bits & 3], 12, k->bits & 4 ? 3e-4f : 30.0f);
+    float *dw = scaled(k->n, fills[k->bits & 3], 12, k->bits & 4 ? 3e-4f : 30.0f);
     if (k->bits == 8)
         dw[k->n / 2] = NAN;
     if (k->bits == 9)
@@ -126,8 +125,8 @@ static void run_case(oct_backend *ops, const struct fixed_case *k)
     struct side sides[2];
     for (int s = 0; s < 2; s++) {
         struct side *side = &sides[s];
-        *side = (struct side){.w = filled(k->n, FILL_RANDOM, 10, 0.2f),
-            .momentum = filled(k->n, FILL_RANDOM, 11, 0.01f),
+        *side = (struct side){.w = scaled(k->n, FILL_RANDOM, 10, 0.2f),
+            .momentum = scaled(k->n, FILL_RANDOM, 11, 0.01f),
             .amax = 3.0f,
             .counts = {1, 2, 3}};
         struct oct_sgd_fixed_args a = {.count = k->n,
@@ -190,16 +189,6 @@ Test(fixed, op_equals_its_oracle)
     }
 }
 
-static void *tensor(enum oct_dtype dtype, int64_t n, enum fill how)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, 10);
-    else
-        fill_f32(x, n, how, 10);
-    return x;
-}
-
 /* A tensor goes through codes in place. */
 Test(fixed, regrid_equals_its_oracle)
 {
@@ -213,7 +202,7 @@ Test(fixed, regrid_equals_its_oracle)
             uint32_t flag[2] = {0, 0};
             void *x[2];
             for (int side = 0; side < 2; side++) {
-                x[side] = tensor(dtype, n, fills[i / 2 % 4]);
+                x[side] = filled(dtype, n, fills[i / 2 % 4], 10);
                 if (i % 8 == 7)
                     ((float *)x[side])[n / 2] = -INFINITY;
                 struct oct_regrid_args a = {.count = n,
