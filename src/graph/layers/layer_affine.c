@@ -98,9 +98,10 @@ static enum oct_status shift_forward(struct oct_graph *g, struct oct_node *node)
     const struct oct_shift_params params = {param_at(g, self->scale), param_at(g, self->bias)};
     double begin = oct_op_begin(g);
 
-    if (!self->act.done)
+    if (!self->act.done) {
         OCT_TRY(oct_shift_activation(g, node, &params));
-    oct_op_end(g, node, "forward", begin);
+        oct_op_end(g, node, "forward", begin);
+    }
     oct_activation_trace(g, node);
     return OCT_OK;
 }
