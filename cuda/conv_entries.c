@@ -74,6 +74,8 @@ enum oct_status oct_cuda_conv_fprop(oct_backend *backend, const struct oct_conv_
         .out = a->y,
         .dtype = a->y_dtype,
         .mode = OCT_OVERWRITE,
+        .shift = a->shift,
+        .relu = a->relu,
         .stats = a->stats,
         .tile = cuda->tiles.fprop};
     return oct_cuda_sweep_run(cuda, &sweep);

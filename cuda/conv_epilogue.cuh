@@ -7,6 +7,8 @@
 #include "backend.h"
 #include "conv_tile.cuh"
 
+#include "base/shift.h"
+
 #include <limits.h>
 
 struct oct_epilogue {
@@ -15,6 +17,8 @@ struct oct_epilogue {
     struct oct_acc_stats stats;            /* sum NULL: none wanted */
     enum oct_dtype dtype;
     enum oct_write mode;
+    struct oct_shift shift; /* dtype s8 */
+    int lowest;
     int w_scale_per_k;
     int rows, columns;    /* of the whole product */
     int grid_h, grid_w;   /* row = (image grid_h + i) grid_w + j */
@@ -102,12 +106,25 @@ static __device__ __forceinline__ int64_t oct_output_pixel(const oct_epilogue &e
 /* What a thread needs for its four neighbouring columns. */
 struct oct_four_columns {
     int first;
-    float multiplier[4];
+    float multiplier[4]; /* of codes: integer biases */
 };
+
+static __device__ __forceinline__ oct_four_columns oct_load_shift_columns(
+    const oct_epilogue &e, int first)
+{
+    oct_four_columns c;
+    c.first = first;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        c.multiplier[i] = __int_as_float(first + i < e.columns ? e.shift.bias[first + i] : 0);
+    return c;
+}
 
 static __device__ __forceinline__ oct_four_columns oct_load_columns(
     const oct_epilogue &e, int first)
 {
+    if (e.dtype == OCT_S8)
+        return oct_load_shift_columns(e, first);
     oct_four_columns c;
     const float x_scale = e.x_scale[0];
     c.first = first;
@@ -164,12 +181,46 @@ static __device__ __forceinline__ void oct_write_f32(
     }
 }
 
+static __device__ __forceinline__ int oct_epilogue_code(int32_t sum, int right, int lowest)
+{
+    return oct_shift_code(sum, right, lowest);
+}
+
+static __device__ __forceinline__ int oct_epilogue_code(int64_t sum, int right, int lowest)
+{
+    return oct_shift_code64(sum, right, lowest);
+}
+
+/* Integers all the way. */
+template <class Sum>
+static __device__ __forceinline__ void oct_write_codes(
+    const oct_epilogue &e, const oct_four_columns &c, int64_t at, const Sum *sums)
+{
+    const int right = e.shift.by[OCT_SHIFT_RIGHT], exist = e.columns - c.first;
+    int8_t *out = (int8_t *)e.out + at;
+    uint32_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int code =
+            oct_epilogue_code(sums[i] + __float_as_int(c.multiplier[i]), right, e.lowest);
+        word |= (uint32_t)(code & 0xff) << (8 * i);
+        if (e.columns % 4 != 0 && i < exist)
+            out[i] = (int8_t)code;
+    }
+    if (e.columns % 4 == 0)
+        *(uint32_t *)out = word;
+}
+
 /* Four sums of one row to the output. */
 template <class Sum>
 static __device__ __forceinline__ void oct_write_four(
     const oct_epilogue &e, const oct_four_columns &c, int row, const Sum *sums)
 {
     const int64_t at = oct_output_pixel(e, row) * e.columns + c.first;
+    if (e.dtype == OCT_S8) {
+        oct_write_codes(e, c, at, sums);
+        return;
+    }
     float v[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {

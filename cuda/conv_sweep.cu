@@ -442,6 +442,8 @@ static oct_epilogue make_epilogue(
         e.stats = *a->stats;
     e.dtype = a->dtype;
     e.mode = a->mode;
+    e.shift = a->shift;
+    e.lowest = a->relu ? 0 : -OCT_CODE_MAX;
     e.rows = s->images * s->h.out * s->w.out;
     e.columns = s->columns;
     e.grid_h = s->h.out;

@@ -104,6 +104,10 @@ enum oct_status oct_cuda_affine_finalize(oct_backend *, const struct oct_affine_
 enum oct_status oct_cuda_affine_bwd_finalize(
     oct_backend *, const struct oct_affine_bwd_finalize_args *);
 
+/* shift.cu */
+enum oct_status oct_cuda_shift_finalize(oct_backend *, const struct oct_shift_finalize_args *);
+enum oct_status oct_cuda_act_shift(oct_backend *, const struct oct_act_shift_args *);
+
 /* pool.cu, image.cu, loss.cu, update.cu */
 enum oct_status oct_cuda_pool(oct_backend *, const struct oct_pool_args *);
 enum oct_status oct_cuda_pool_bwd(oct_backend *, const struct oct_pool_bwd_args *);

@@ -100,6 +100,8 @@ OCT_DEVICE_INLINE fixed_state fixed_state_of(const oct_sgd_fixed_args &g)
     if (g.normalise) {
         s.range = g.step->gradient_range;
         s.inverse = oct_fixed_inverse(g.gradient_amax[0], s.range);
+        if (g.normalise == OCT_NORMALISED_KEPT)
+            s.unit = oct_fixed_keep(&s.rates, s.inverse, g.gradient_steps);
     }
     return s;
 }
@@ -144,7 +146,7 @@ OCT_DEVICE_INLINE void publish_counts(const oct_sgd_fixed_args &g, const fixed_s
     const float magnitude = oct_f32_of_bits(momentum < MIN_NORMAL_BITS ? 0u : momentum);
     atomicMax((unsigned long long *)&g.counts[OCT_FIXED_LARGEST], (unsigned long long)largest);
     atomicMax((unsigned long long *)&g.counts[OCT_FIXED_MOMENTUM],
-        (unsigned long long)oct_fixed_steps_of(magnitude, g.momentum_steps));
+        (unsigned long long)oct_fixed_steps_of(magnitude, s.rates.momentum_steps));
 }
 
 template <bool NORMALISE> OCT_KERNEL fixed_kernel(const oct_sgd_fixed_args g, const groups r)

@@ -66,8 +66,23 @@ struct oct_acc_stats {
     int shift; /* oct_conv_stats_shift */
 };
 
-/* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16.
+/* Integer-only coefficients on the device, made by shift_finalize. */
+enum oct_shift_entry {
+    OCT_SHIFT_MULTIPLIER, /* of y */
+    OCT_SHIFT_Y,          /* then y, and the residual, are aligned by this (oct_align) */
+    OCT_SHIFT_RESIDUAL,
+    OCT_SHIFT_RIGHT, /* the sum's shift to its code (oct_shift_code) */
+    OCT_SHIFT_UNIT,  /* exponent of the sum's unit */
+    OCT_SHIFT_ENTRIES
+};
+struct oct_shift {
+    int32_t *by;   /* s32[OCT_SHIFT_ENTRIES] */
+    int32_t *bias; /* s32[channels], at the sum's unit */
+};
+
+/* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16, or from s8 s8.
  * s8: multiplier m_k = fl(sx * sw_k); y = round_y(fl(f32(acc) * m_k) (+ bias_k)).
+ * y s8: y = oct_shift_code(acc + shift.bias_k, shift.by[RIGHT], relu ? 0 : -127), no float.
  * w.data is what weight_pack produced (s8) or KRSC f32/bf16. */
 struct oct_conv_fprop_args {
     struct oct_conv_shape shape;
@@ -75,6 +90,8 @@ struct oct_conv_fprop_args {
     const float *bias; /* f32[K] or NULL */
     void *y;
     enum oct_dtype y_dtype;
+    struct oct_shift shift;            /* y s8 only */
+    int relu;                          /* y s8 only */
     const struct oct_acc_stats *stats; /* s8 only, or NULL */
     void *workspace;
 };
@@ -168,7 +185,8 @@ struct oct_count_above_args {
     void *workspace;
 };
 
-/* Clip values, element by element over [range.count], from amax (+ plus, fl):
+/* Clip values, element by element over [range.count], from amax (+ plus, fl), or floor if that is
+ * larger and amax is finite:
  *   rule AMAX : clip = amax
  *   rule SHARE: clip = fl(a amax), or fl(share[0] amax) where share is given and share[0] > 0
  *   rule FIXED: clip = a, whatever amax is
@@ -188,6 +206,7 @@ struct oct_range_update_args {
     const float *amax; /* f32[count], or f32[amax_count] reduced by max if count 1 */
     int amax_count;
     const float *plus;    /* f32[1]: range of a summand, or NULL */
+    float floor;          /* smallest maximum that counts; 0: any */
     const float *share;   /* SHARE: f32[1] on the device in place of a, or NULL */
     const int64_t *above; /* TAIL: elements with |x| > sigma, int64[count] */
     double population;    /* TAIL: elements per entry */
@@ -274,6 +293,49 @@ struct oct_affine_finalize_args {
     float *z_amax;          /* f32[channels] or NULL */
 };
 
+/* Coefficients of an activation that is integer only: x = code of relu?(scale y + bias (+
+ * residual)) with y of unit uy = fl(y_scale w_scale) (w_scale NULL: y_scale) and powers of two
+ * throughout. f = oct_scaled_of(scale), or 1 2^0 without scale, or rne(2^22 / window) 2^-22 with
+ * window > 1; the sum's unit 2^c: c = e(uy) + e(f); with a residual, whose unit is ur, c =
+ * max(min(c, e(ur)), max(c, e(ur)) - OCT_ALIGN_MAX); by[MULTIPLIER] = f's code; by[Y], by[RESIDUAL]
+ * = what aligns them to c, not below -31; bias_k = oct_scaled_of(bias_k) aligned to c, within
+ * +-OCT_SHIFT_SUM_MAX; by[RIGHT] = e(x_scale) - c within [-OCT_SHIFT_LEFT_MAX,
+ * OCT_SHIFT_RIGHT_MAX]; by[UNIT] = c. An x_scale of 0 makes all codes 0 (by[MULTIPLIER], by[RIGHT],
+ * bias 0, 31, 0). A uy or ur of 0 has codes of 0 and counts as 1. For the backward passes, whose y
+ * is then y's codes: a = f's value (window: 1), b = 0, ix = uy, jx = 0. `result`: their y is the
+ * codes of x, whose unit is x_scale: ix = x_scale. acc: amax[c] = max |relu?(acc + bias_c)| 2^c,
+ * with the coefficients in `shift` as they are; then nothing else is computed. */
+struct oct_shift_finalize_args {
+    int channels;
+    const float *scale; /* f32[1] or NULL */
+    const float *bias;  /* f32[bias_count] or NULL */
+    int bias_count;     /* 1 or channels */
+    int window;         /* y is a sum over so many; 0: it is none */
+    int relu, result;
+    const float *y_scale, *w_scale, *residual_scale; /* f32[1]; the last two may be NULL */
+    const float *x_scale;                            /* f32[1] */
+    struct oct_shift shift;
+    float *a, *b, *ix, *jx;          /* f32[channels] each, or all NULL */
+    const struct oct_acc_stats *acc; /* min and max only, or NULL */
+    float *amax;                     /* f32[channels], with acc */
+};
+
+/* x = oct_shift_code(v, by[RIGHT], relu ? 0 : -127), v = oct_align(by[MULTIPLIER] y, by[Y]) +
+ * bias_c (+ oct_align(residual, by[RESIDUAL])): no float. mask as in act_fwd, of v > 0. amax = max
+ * |relu?(v)| 2^by[UNIT]. Outputs overwrite. */
+struct oct_act_shift_args {
+    int64_t rows;
+    int channels;
+    const void *y;
+    enum oct_dtype y_dtype; /* s8, or s32 below 2^23 in magnitude without a residual */
+    const int8_t *residual; /* or NULL */
+    struct oct_shift shift;
+    int relu;
+    int8_t *x;
+    uint8_t *mask; /* or NULL */
+    float *amax;   /* f32[1] or NULL */
+};
+
 /* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
  * u = fl(fl(a y) + b), or with xhat_steps fl(fl(a xhat_q) + b) where xhat_q =
  * oct_bn_xhat_rounded(y, ix, jx, xhat_steps); with clip_lo and clip_hi (which need a and b) v = u >
@@ -319,7 +381,7 @@ struct oct_bn_bwd_reduce_args {
     const void *da;
     enum oct_dtype da_dtype;
     const void *y;
-    enum oct_dtype y_dtype;
+    enum oct_dtype y_dtype; /* f32, bf16, or s8: y is the code */
     const float *a, *b, *ix, *jx;
     int relu;
     const uint8_t *mask;
@@ -377,7 +439,7 @@ struct oct_bn_bwd_apply_args {
     const void *da;
     enum oct_dtype da_dtype;
     const void *y;
-    enum oct_dtype y_dtype;
+    enum oct_dtype y_dtype; /* f32, bf16, or s8: y is the code */
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
@@ -408,7 +470,7 @@ struct oct_bn_bwd_apply_args {
  * oct_conv_windows_meet_input). Max: padding never wins; codes and floats keep their value.
  * Average: padding counts as zeros; sum over the window in (r, s) order in f32 (of codes exact, and
  * OCT_POOL_CODES of them at most), then y = fl(sum * fl(scale / window)), scale = 1 for floats,
- * window = R S. */
+ * window = R S; or, of codes, y s32 = sum. */
 enum { OCT_POOL_TAPS = 128, OCT_POOL_CODES = (1 << 24) / OCT_CODE_MAX };
 struct oct_pool_args {
     struct oct_conv_shape shape; /* k = c, groups = c; r, s window */
@@ -416,7 +478,7 @@ struct oct_pool_args {
     const void *x;
     enum oct_dtype x_dtype;
     const float *x_scale; /* s8 average only, f32[1] */
-    void *y;              /* max: x_dtype; average: f32, or bf16 from floats */
+    void *y;              /* max: x_dtype; average: f32, bf16 from floats, or s32 from codes */
     enum oct_dtype y_dtype;
     uint8_t *winner; /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
                       * R S <= OCT_POOL_TAPS; or NULL */
@@ -481,14 +543,16 @@ struct oct_sgd_args {
 /* SGD in fixed point over one parameter tensor, skipped as a whole if step->flag != 0.
  * g = fl(dw + fl(wd w)). With `normalise`, n = oct_fixed_code(g, oct_fixed_inverse(A, range),
  * range) with A = max |g| over the tensor, range = step->gradient_range: an A that is 0 or not
- * finite gives codes 0. Else n = rne(fl(g gradient_steps)). Then G = n / gradient_steps and
- * oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a, or for CODE the code n_d unit
- * with n_d the stochastic code of a; w = fl(w - fl(lr d)) on its grid. For GRID w is n_w unit[0]
- * and becomes (n_w - stochastic code of fl(lr a) / unit[0]) unit[0], |n_w| <= 127; unit[0] = 0:
- * stays. Grids are multiples of 1 / steps, powers of two; 0: any value. lr as in sgd. Gradient
- * codes take the rounding bytes of `tensor`, increments those of `tensor` + OCT_INCREMENT_BITS,
- * both element by element of the parameter. */
+ * finite gives codes 0; OCT_NORMALISED_KEPT: G = n R / range keeps its magnitude, and
+ * the momentum's grid and code follow (oct_fixed_keep). Else n = rne(fl(g gradient_steps)). Then G
+ * = n / gradient_steps and oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a, or
+ * for CODE the code n_d unit with n_d the stochastic code of a; w = fl(w - fl(lr d)) on its grid.
+ * For GRID w is n_w unit[0] and becomes (n_w - stochastic code of fl(lr a) / unit[0]) unit[0],
+ * |n_w| <= 127; unit[0] = 0: stays. Grids are multiples of 1 / steps, powers of two; 0: any value.
+ * lr as in sgd. Gradient codes take the rounding bytes of `tensor`, increments those of `tensor` +
+ * OCT_INCREMENT_BITS, both element by element of the parameter. */
 enum { OCT_INCREMENT_BITS = 1 << 30 };
+enum oct_normalise { OCT_NOT_NORMALISED, OCT_NORMALISED, OCT_NORMALISED_KEPT };
 enum { OCT_FIXED_LARGEST, OCT_FIXED_MOMENTUM, OCT_FIXED_ZEROS, OCT_FIXED_COUNTS };
 struct oct_sgd_fixed_args {
     int64_t count;
@@ -498,7 +562,7 @@ struct oct_sgd_fixed_args {
     uint32_t tensor;
     float mu, weight_decay;
     const float *lr_factor; /* f32[1] or NULL */
-    int normalise;
+    enum oct_normalise normalise;
     float gradient_steps, momentum_steps, weight_steps;
     enum oct_increment increment;
     float momentum_unit;  /* CODE: unit, a power of two */
@@ -630,6 +694,8 @@ struct oct_backend {
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
     enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
+    enum oct_status (*shift_finalize)(oct_backend *, const struct oct_shift_finalize_args *);
+    enum oct_status (*act_shift)(oct_backend *, const struct oct_act_shift_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);

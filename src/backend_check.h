@@ -33,6 +33,8 @@ enum oct_status oct_check_cosine_search(const struct oct_cosine_search_args *arg
 
 enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *args);
 enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *args);
+enum oct_status oct_check_shift_finalize(const struct oct_shift_finalize_args *args);
+enum oct_status oct_check_act_shift(const struct oct_act_shift_args *args);
 enum oct_status oct_check_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *args);
 enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *args);
 enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args *args);

@@ -44,7 +44,7 @@ struct step_kind {
 static const struct step_kind main_step = {"resnet50", "dai8", false};
 /* Steps with kinds of ops that the main one does not have. */
 static const struct step_kind other_steps[] = {
-    {"resnet8", "ui8", true}, {"fixup_resnet8", "dai8", false}};
+    {"resnet8", "ui8", true}, {"fixup_resnet8", "dai8", false}, {"fixup_resnet8", "eoq", false}};
 
 static void record_op(void *user, const struct oct_work *work)
 {

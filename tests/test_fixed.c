@@ -37,6 +37,20 @@ Test(fixed, gradients_are_normalised_by_a_power_of_two)
     cr_assert_eq(127.0f / 16384.0f, 7.75146484375e-3f);
 }
 
+/* A code of 64 in 128 is half of the power of two beside the largest gradient; four units of it
+ * are one of the momentum, as on the fixed grids. */
+Test(fixed, magnitudes_can_be_kept)
+{
+    const float inverse = oct_fixed_inverse(3e-4f, 128.0f);
+    struct oct_fixed_rates rates = {
+        .increment = OCT_INCREMENT_CODE, .momentum_steps = 0x1p12f, .unit = 0x1p-12f};
+    cr_assert_eq(64.0f * oct_fixed_keep(&rates, inverse, 0x1p14f), 0.5f * 0x1p-12f);
+    cr_assert_eq(rates.momentum_steps, 0x1p17f);
+    cr_assert_eq(rates.unit, 0x1p-17f);
+    cr_assert_eq(oct_fixed_keep(&rates, 0.0f, 0x1p14f), 0x1p-14f);
+    cr_assert_eq(rates.unit, 0x1p-17f);
+}
+
 /* Over all 256 bytes the mean code is rne(256 v) / 256 exactly. */
 Test(fixed, codes_are_unbiased)
 {
@@ -85,7 +99,8 @@ Test(fixed, weights_on_a_grid_stay_on_it)
 
 struct fixed_case {
     int64_t n;
-    int normalise, bits; /* choose the other settings */
+    enum oct_normalise normalise;
+    int bits; /* choose the other settings */
     enum oct_increment increment;
 };
 
@@ -180,10 +195,10 @@ Test(fixed, op_equals_its_oracle)
         for (int i = 0; i < LENGTHS * 12; i++) {
             struct fixed_case k = {.n = lengths[i / 12],
                 .bits = i % 12,
-                .normalise = i % 5 < 3,
+                .normalise = (enum oct_normalise)(i % 3),
                 .increment = increments[i % 7 % 3]};
             run_case(v.backend, &k);
-            k.normalise = !k.normalise;
+            k.normalise = k.normalise ? OCT_NOT_NORMALISED : OCT_NORMALISED;
             run_case(v.backend, &k);
         }
     }
@@ -228,11 +243,12 @@ Test(fixed, regrid_equals_its_oracle)
 Test(fixed, arguments_that_make_no_sense_are_refused)
 {
     const struct oct_step_state step = {.lr = 0.1f};
-    struct oct_sgd_fixed_args a = {.step = &step, .normalise = 1, .gradient_steps = 0x1p14f};
+    struct oct_sgd_fixed_args a = {
+        .step = &step, .normalise = OCT_NORMALISED, .gradient_steps = 0x1p14f};
     EACH_VARIANT(v)
     {
         cr_assert_eq(v.backend->sgd_fixed(v.backend, &a), OCT_ARG); /* no gradient_amax */
-        a.normalise = 0;
+        a.normalise = OCT_NOT_NORMALISED;
         a.increment = OCT_INCREMENT_CODE; /* no unit */
         cr_assert_eq(v.backend->sgd_fixed(v.backend, &a), OCT_ARG);
         a.increment = OCT_INCREMENT_GRID;
@@ -255,6 +271,6 @@ Test(fixed, arguments_that_make_no_sense_are_refused)
         r.dtype = OCT_F32;
         r.range.grid = OCT_GRID_MU8;
         cr_assert_eq(v.backend->regrid(v.backend, &r), OCT_ARG);
-        a.normalise = 1;
+        a.normalise = OCT_NORMALISED;
     }
 }

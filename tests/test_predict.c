@@ -3,6 +3,7 @@
 #include "predict/cost.h"
 #include "predict/cost_table.h"
 #include "predict/predict.h"
+#include "support/runs.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -216,7 +217,7 @@ static void expect_prediction(const char *model, const char *scheme)
 Test(predict, every_scheme_has_a_price)
 {
     for (size_t i = 0; oct_scheme_name(i); i++)
-        expect_prediction("resnet8", oct_scheme_name(i));
+        expect_prediction(run_model_of(oct_scheme_name(i)), oct_scheme_name(i));
     expect_prediction("fixup_resnet8", "dai8");
     expect_prediction("vgg11", "dai8");
 }

@@ -273,6 +273,7 @@ Test(stats, range_update)
                                                           .pow2 = (enum oct_pow2)(i / 10)},
                         .rule = (enum oct_clip_rule)(i / 2 % 5),
                         .plus = i % 3 == 1 ? &plus : NULL,
+                        .floor = i % 7 == 2 ? 4e-4f : 0.0f,
                         .share = i % 3 ? &share : NULL,
                         .k = 1.1f,
                         .a = 0.7f,

@@ -364,6 +364,19 @@ OCT_HD int oct_fixed_code(float g, float inverse, float range, uint32_t random_b
     return inverse > 0.0f ? n : 0;
 }
 
+/* For normalised gradients that keep their magnitude: the unit of a code, range / R of them
+ * being 1. The momentum's grid and the increment's code are as many of it as without. */
+OCT_HD float oct_fixed_keep(struct oct_fixed_rates *rates, float inverse, float gradient_steps)
+{
+    float factor = gradient_steps / inverse; /* a power of two, as all here */
+    if (!(inverse > 0.0f))
+        return 1.0f / gradient_steps;
+    rates->momentum_steps = rates->momentum_steps / factor;
+    if (rates->increment == OCT_INCREMENT_CODE)
+        rates->unit = rates->unit * factor;
+    return 1.0f / inverse;
+}
+
 /* A magnitude in steps of its grid, for reports: 2^24 stands for all above. */
 OCT_HD float oct_fixed_steps_of(float magnitude, float steps)
 {

@@ -135,6 +135,8 @@ static int next_clip(const struct oct_range_update_args *a, int i, float amax, f
         *clip = a->a;
         return 1;
     }
+    if (amax < a->floor)
+        amax = a->floor;
     if (!(amax > 0.0f) || oct_not_finite(amax))
         return 0;
     if (a->rule == OCT_CLIP_SHARE) {

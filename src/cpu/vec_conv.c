@@ -1,5 +1,7 @@
 #include "cpu/vec_conv.h"
 
+#include "base/shift.h"
+
 #include <immintrin.h>
 #include <string.h>
 
@@ -52,9 +54,38 @@ INLINE void finish_groups(const struct oct_conv_epilogue *e, const void *acc, in
         finish_columns(e, acc, wide, first, e->columns - first, dtype, mode, with_bias);
 }
 
+/* Integers all the way. */
+INLINE void shift_columns(
+    const struct oct_conv_epilogue *e, const void *acc, int wide, int first, int columns)
+{
+    const int right = e->right, lowest = e->lowest;
+    for (int i = 0; i < e->rows; i++) {
+        const int64_t from = (int64_t)i * e->acc_stride + first;
+        int8_t *out = (int8_t *)e->out + i * e->out_stride + first;
+        for (int j = 0; j < columns; j++) {
+            const int32_t bias = e->shift_bias[first + j];
+            out[j] = (int8_t)(wide ? oct_shift_code64(
+                                         ((const int64_t *)acc)[from + j] + bias, right, lowest)
+                                   : oct_shift_code(
+                                         ((const int32_t *)acc)[from + j] + bias, right, lowest));
+        }
+    }
+}
+
+INLINE void shift_groups(const struct oct_conv_epilogue *e, const void *acc, int wide)
+{
+    int first = 0;
+    for (; first + 16 <= e->columns; first += 16)
+        shift_columns(e, acc, wide, first, 16);
+    if (first < e->columns)
+        shift_columns(e, acc, wide, first, e->columns - first);
+}
+
 INLINE void finish(const struct oct_conv_epilogue *e, const void *acc, int wide)
 {
-    if (e->bias)
+    if (e->dtype == OCT_S8)
+        shift_groups(e, acc, wide);
+    else if (e->bias)
         finish_groups(e, acc, wide, e->dtype, e->mode, 1);
     else if (e->dtype == OCT_BF16 && e->mode == OCT_OVERWRITE)
         finish_groups(e, acc, wide, OCT_BF16, OCT_OVERWRITE, 0);

@@ -29,7 +29,7 @@ struct tally {
 struct run {
     const struct oct_sgd_fixed_args *args;
     struct oct_fixed_rates rates;
-    float inverse, range;
+    float inverse, range, unit; /* of a gradient's code */
     uint32_t key, increment_key;
     int64_t from;
     int n;
@@ -52,7 +52,7 @@ V_INLINE void fixed_run(
     const uint8_t *random = normalise ? bytes_of(run, run->key, words) : NULL;
     const uint8_t *other = NULL;
     struct oct_fixed_rates rates = run->rates;
-    const float unit = 1.0f / a->gradient_steps;
+    const float unit = run->unit;
     int32_t amax = 0, largest = 0, moving = 0, zeros = 0;
 
     rates.increment = increment;
@@ -104,13 +104,14 @@ static void raise_count(int64_t *count, int64_t value)
         continue;
 }
 
-static void publish(const struct oct_sgd_fixed_args *a, const struct tally *tally)
+static void publish(
+    const struct oct_sgd_fixed_args *a, const struct tally *tally, float momentum_steps)
 {
     if (a->amax)
         oct_raise_amax(a->amax, tally->amax);
     if (!a->counts)
         return;
-    float momentum = oct_fixed_steps_of(oct_float_of_magnitude(tally->momentum), a->momentum_steps);
+    float momentum = oct_fixed_steps_of(oct_float_of_magnitude(tally->momentum), momentum_steps);
     raise_count(&a->counts[OCT_FIXED_LARGEST], tally->largest);
     raise_count(&a->counts[OCT_FIXED_MOMENTUM], (int64_t)momentum);
     __atomic_fetch_add(&a->counts[OCT_FIXED_ZEROS], tally->zeros, __ATOMIC_RELAXED);
@@ -124,6 +125,7 @@ void OCT_VEC_NAME(oct_vec_sgd_fixed)(void *arg, int64_t item, int thread)
     int64_t from = item * OCT_VEC_CHUNK, end = from + OCT_VEC_CHUNK;
     struct tally tally = {0, 0, 0, 0};
     struct run run = {.args = a,
+        .unit = 1.0f / a->gradient_steps,
         .rates = {oct_sgd_lr(step->lr, a->lr_factor), a->mu, a->weight_decay, a->momentum_steps,
             a->weight_steps, a->increment,
             a->increment == OCT_INCREMENT_GRID ? a->unit[0] : a->momentum_unit},
@@ -133,6 +135,8 @@ void OCT_VEC_NAME(oct_vec_sgd_fixed)(void *arg, int64_t item, int thread)
     if (a->normalise) {
         run.range = step->gradient_range;
         run.inverse = oct_fixed_inverse(a->gradient_amax[0], run.range);
+        if (a->normalise == OCT_NORMALISED_KEPT)
+            run.unit = oct_fixed_keep(&run.rates, run.inverse, a->gradient_steps);
     }
     end = end < a->count ? end : a->count;
     for (run.from = from; run.from < end; run.from += run.n) {
@@ -142,5 +146,5 @@ void OCT_VEC_NAME(oct_vec_sgd_fixed)(void *arg, int64_t item, int thread)
         else
             fixed_increments(&run, 0, &tally);
     }
-    publish(a, &tally);
+    publish(a, &tally, run.rates.momentum_steps);
 }

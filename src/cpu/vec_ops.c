@@ -391,6 +391,7 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .loss = loss,
     .sgd = sgd,
     .ema = ema,
+    .act_shift = OCT_VEC_NAME(oct_vec_act_shift),
     .fixed_amax = OCT_VEC_NAME(oct_vec_fixed_amax),
     .sgd_fixed = OCT_VEC_NAME(oct_vec_sgd_fixed),
 };

@@ -31,6 +31,12 @@ struct oct_search_job {
     float amax;
 };
 
+/* act_shift; largest starts at 0. */
+struct oct_shift_job {
+    const struct oct_act_shift_args *args;
+    int32_t largest; /* magnitude of a sum */
+};
+
 struct oct_vec_ops {
     /* Items: chunks of OCT_REDUCE_PIXELS rows, results in the workspace; then the merges, items:
      * blocks of OCT_VEC_CHANNELS channels. arg: oct_channel_stats_args, oct_channel_sum_args,
@@ -49,6 +55,8 @@ struct oct_vec_ops {
     oct_pool_work *ema;      /* items: OCT_VEC_CHUNK elements */
     /* items: OCT_VEC_CHUNK elements; gradient_amax[0] starts at 0, then amax[0] */
     oct_pool_work *fixed_amax, *sgd_fixed;
+    /* items: OCT_VEC_QUANTISE elements; arg: oct_shift_job */
+    oct_pool_work *act_shift;
 };
 
 extern const struct oct_vec_ops oct_vec_ops_base, oct_vec_ops_avx512;

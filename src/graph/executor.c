@@ -101,16 +101,19 @@ static enum oct_status update_fixed(
 {
     const struct oct_update_policy *policy = &g->numerics->update;
     const bool weight = param->gradient_amax;
+    const enum oct_normalise normalise = !weight                   ? OCT_NOT_NORMALISED
+                                         : policy->keeps_magnitude ? OCT_NORMALISED_KEPT
+                                                                   : OCT_NORMALISED;
     struct oct_sgd_fixed_args args = {.count = param->count,
         .w = oct_buffer_data(param->value),
         .momentum = oct_buffer_data(param->momentum),
         .dw = oct_buffer_data(param->grad),
         .step = oct_buffer_data(g->step),
         .tensor = (uint32_t)(g->node_count + (param - g->params)), /* nodes have those below */
-        .mu = optimiser->momentum,
+        .mu = policy->no_momentum ? 0.0f : optimiser->momentum,
         .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
         .lr_factor = oct_buffer_data(param->lr_factor),
-        .normalise = weight,
+        .normalise = normalise,
         .gradient_steps = policy->gradient_steps,
         .momentum_steps = policy->momentum_steps,
         .weight_steps = policy->weight_steps,

@@ -88,7 +88,9 @@ int oct_graph_value(
     snprintf(value->name, sizeof value->name, "%s", name);
     if (kind == OCT_VALUE_PRE) {
         value->pre = calloc(1, sizeof *value->pre);
-        if (!value->pre)
+        if (value->pre)
+            value->pre->joined = value->pre->joined_bias = -1;
+        else
             g->status = oct_fail(OCT_NOMEM, "no memory for the network");
     }
     return g->value_count++;

@@ -27,7 +27,8 @@ struct oct_value {
     struct oct_buffer *codes;     /* s8[n,h,w,c] */
     struct oct_range_state range; /* of codes, one per tensor */
     struct oct_buffer *real;
-    enum oct_dtype real_dtype;
+    enum oct_dtype real_dtype; /* s32: sums of `window` codes of that range */
+    int window;
     struct oct_buffer *grad;
     enum oct_dtype grad_dtype;
     bool grad_on_codes; /* grad goes through codes once it is summed up */
@@ -35,6 +36,14 @@ struct oct_value {
     struct oct_buffer *grad_amax, *grad_saturated; /* f32[c]; s64[1], for reports */
 
     struct oct_pre *pre; /* OCT_VALUE_PRE only */
+};
+
+/* What makes codes by shifts: its coefficients (struct oct_shift), and the largest result of the
+ * last step. */
+struct oct_shifter {
+    struct oct_buffer *by, *bias; /* s32 */
+    struct oct_buffer *amax;      /* f32[amax_count], state */
+    int amax_count;
 };
 
 /* What passes between a convolution and the normalisation behind it, besides y itself. */
@@ -46,6 +55,11 @@ struct oct_pre {
     } stats;
     struct oct_buffer *x_scale, *w_scale;
     int w_scale_per_k;
+
+    /* y in codes: the convolution also does the work of node `joined`, an affine one with no more
+     * than a bias (parameter `joined_bias`, or -1) and a ReLU; -1: of none */
+    struct oct_shifter shifter;
+    int joined, joined_bias;
 
     /* the error dY in the forms its two products ask for */
     bool need_channel, need_tensor, need_real;
@@ -271,6 +285,12 @@ void oct_op_end(
 static inline struct oct_value *oct_in(struct oct_graph *g, const struct oct_node *node, int i)
 {
     return node->in[i] >= 0 ? &g->values[node->in[i]] : NULL;
+}
+
+/* Whether the forward pass is integer only: y in codes, no activation in reals (layers/shift.h). */
+static inline bool oct_is_integer_only(const struct oct_graph *g)
+{
+    return oct_format_is_integer(g->numerics->role[OCT_ROLE_Y].format);
 }
 
 static inline struct oct_value *oct_out(struct oct_graph *g, const struct oct_node *node)

@@ -110,6 +110,8 @@ PREDICT(cosine_search)
 PREDICT(bn_finalize)
 PREDICT(affine_finalize)
 PREDICT(act_fwd)
+PREDICT(shift_finalize)
+PREDICT(act_shift)
 PREDICT(bn_bwd_reduce)
 PREDICT(bn_bwd_finalize)
 PREDICT(affine_bwd_finalize)
@@ -284,6 +286,8 @@ static void install(oct_backend *t)
     t->bn_finalize = predict_bn_finalize;
     t->affine_finalize = predict_affine_finalize;
     t->act_fwd = predict_act_fwd;
+    t->shift_finalize = predict_shift_finalize;
+    t->act_shift = predict_act_shift;
     t->bn_workspace = predict_workspace;
     t->bn_bwd_reduce = predict_bn_bwd_reduce;
     t->bn_bwd_finalize = predict_bn_bwd_finalize;

@@ -11,8 +11,9 @@ const char *oct_work_kind_name(enum oct_work_kind kind)
     static const char *const names[OCT_WORK_KINDS] = {"fprop", "dgrad", "wgrad", "weight_pack",
         "stats_clear", "quantise", "channel_stats", "channel_sum", "count_above", "range_update",
         "cosine_search", "bn_finalize", "affine_finalize", "act", "act_residual", "act_amax",
-        "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize", "affine_bwd_finalize", "bn_apply",
-        "bn_apply_residual", "pool", "pool_bwd", "image", "loss", "sgd", "ema", "copy"};
+        "shift_finalize", "act_shift", "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize",
+        "affine_bwd_finalize", "bn_apply", "bn_apply_residual", "pool", "pool_bwd", "image", "loss",
+        "sgd", "ema", "copy"};
     return kind < OCT_WORK_KINDS ? names[kind] : "unknown";
 }
 
@@ -312,6 +313,24 @@ struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *a)
         .written = if_there(a->x, of_dtype(count, a->x_dtype)) +
                    if_there(a->trunk, of_dtype(count, a->trunk_dtype)) +
                    if_there(a->mask, count / 8.0),
+        .elements = count};
+}
+
+struct oct_work oct_work_shift_finalize(const struct oct_shift_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_SHIFT_FINALIZE,
+        .read = if_there(a->acc, 20.0 * c) + if_there(a->bias, 4.0 * a->bias_count),
+        .written = a->acc ? 4.0 * c : 4.0 * c + if_there(a->a, 16.0 * c),
+        .elements = c};
+}
+
+struct oct_work oct_work_act_shift(const struct oct_act_shift_args *a)
+{
+    const double count = (double)a->rows * a->channels;
+    return (struct oct_work){.kind = OCT_WORK_ACT_SHIFT,
+        .read = of_dtype(count, a->y_dtype) + if_there(a->residual, count) + 4.0 * a->channels,
+        .written = count + if_there(a->mask, count / 8.0),
         .elements = count};
 }
 

@@ -25,6 +25,8 @@ enum oct_work_kind {
     OCT_WORK_ACT,
     OCT_WORK_ACT_RESIDUAL,
     OCT_WORK_ACT_AMAX, /* looks for the largest result and writes nothing else */
+    OCT_WORK_SHIFT_FINALIZE,
+    OCT_WORK_ACT_SHIFT,
     OCT_WORK_BN_REDUCE,
     OCT_WORK_BN_REDUCE_MASK,
     OCT_WORK_BN_BWD_FINALIZE,
@@ -88,6 +90,8 @@ struct oct_work oct_work_cosine_search(const struct oct_cosine_search_args *);
 struct oct_work oct_work_bn_finalize(const struct oct_bn_finalize_args *);
 struct oct_work oct_work_affine_finalize(const struct oct_affine_finalize_args *);
 struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *);
+struct oct_work oct_work_shift_finalize(const struct oct_shift_finalize_args *);
+struct oct_work oct_work_act_shift(const struct oct_act_shift_args *);
 struct oct_work oct_work_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *);
 struct oct_work oct_work_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *);
 struct oct_work oct_work_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *);

@@ -74,7 +74,8 @@ enum oct_status oct_check_factoring(const struct oct_layer_numerics *layer, cons
 bool oct_policy_same(const struct oct_policy *p, const struct oct_policy *q)
 {
     return p->format == q->format && p->granularity == q->granularity && p->clip == q->clip &&
-           p->k == q->k && p->a == q->a && p->lambda == q->lambda && p->rounding == q->rounding &&
+           p->k == q->k && p->a == q->a && p->lambda == q->lambda && p->floor == q->floor &&
+           p->deviations == q->deviations && p->rounding == q->rounding &&
            p->refresh == q->refresh && p->grid == q->grid && p->pow2 == q->pow2 &&
            p->search_period == q->search_period;
 }

@@ -45,6 +45,8 @@ struct oct_policy {
     enum oct_granularity granularity;
     enum oct_clip_rule clip;
     float k, a, lambda; /* parameters of the clip rule (backend.h) */
+    float floor;        /* smallest maximum that counts; 0: any */
+    float deviations;   /* W that begins at 0: nor one below so many deviations of He's */
     enum oct_rounding rounding;
     enum oct_refresh refresh;
     enum oct_grid grid;
@@ -95,6 +97,8 @@ struct oct_update_policy {
     enum oct_lr_grid lr_grid;
     enum oct_increment increment; /* of weights */
     float momentum_unit;          /* increment CODE */
+    bool keeps_magnitude;         /* normalised gradients move weights as far as they are large */
+    bool no_momentum;             /* whatever momentum the run asks for */
     /* codes of normalised gradients are below `range` from `percent` of the run's epochs on */
     struct oct_update_period {
         int percent;

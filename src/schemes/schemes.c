@@ -6,8 +6,8 @@
 #include <string.h>
 
 static const struct oct_scheme *const registry[] = {&oct_scheme_dai8, &oct_scheme_ui8,
-    &oct_scheme_fqat, &oct_scheme_logbtq, &oct_scheme_wageubn, &oct_scheme_amax, &oct_scheme_fp32,
-    &oct_scheme_bf16};
+    &oct_scheme_fqat, &oct_scheme_logbtq, &oct_scheme_wageubn, &oct_scheme_eoq, &oct_scheme_amax,
+    &oct_scheme_fp32, &oct_scheme_bf16};
 
 const struct oct_scheme *oct_scheme_at(size_t index)
 {

@@ -49,16 +49,26 @@ static int random_byte(const struct oct_sgd_fixed_args *a, uint32_t tensor, int6
     return (int)oracle_rounding_byte(a->step->seed, a->step->step, tensor, (uint64_t)i);
 }
 
-static void move(const struct oct_sgd_fixed_args *a, int64_t i, float g)
+/* What a code of the gradient stands for, in units of 1 / gradient_steps. */
+static float kept(const struct oct_sgd_fixed_args *a, float inverse)
+{
+    return a->normalise == OCT_NORMALISED_KEPT && inverse > 0.0f
+               ? oracle_over(a->gradient_steps, inverse)
+               : 1.0f;
+}
+
+/* `factor`: of the momentum's grid and of its codes. */
+static void move(const struct oct_sgd_fixed_args *a, int64_t i, float g, float factor)
 {
     float lr = a->step->lr;
-    float unit = a->increment == OCT_INCREMENT_GRID ? *a->unit : a->momentum_unit;
+    float unit =
+        a->increment == OCT_INCREMENT_GRID ? *a->unit : oracle_mul(a->momentum_unit, factor);
     float moment = oracle_add(oracle_mul(a->mu, a->momentum[i]), g), d = moment;
     int byte = random_byte(a, a->tensor + (1u << 30), i);
 
     if (a->lr_factor && *a->lr_factor > 0.0f)
         lr = oracle_mul(lr, *a->lr_factor);
-    a->momentum[i] = oracle_on_grid(moment, a->momentum_steps);
+    a->momentum[i] = oracle_on_grid(moment, oracle_over(a->momentum_steps, factor));
     if (a->increment == OCT_INCREMENT_GRID && unit > 0.0f) {
         float inverse = oracle_over(1.0f, unit);
         int code = oracle_code(a->w[i], inverse, 127, -1) -
@@ -91,14 +101,16 @@ void oracle_sgd_fixed(const struct oct_sgd_fixed_args *a)
         if (a->normalise && inverse > 0.0f)
             n = oracle_code(g, inverse, (int)range - 1, random_byte(a, a->tensor, i));
         if (a->normalise)
-            g = oracle_over((float)n, a->gradient_steps);
+            g = oracle_mul((float)n,
+                kept(a, inverse) == 1.0f ? 1.0f / a->gradient_steps : oracle_over(1.0f, inverse));
         else
             g = oracle_on_grid(g, a->gradient_steps);
-        move(a, i, g);
+        move(a, i, g, kept(a, inverse));
         amax = fmax(amax, fabs((double)a->w[i]));
         if (!a->counts)
             continue;
-        double steps = fmin(fabs((double)a->momentum[i]) * (double)a->momentum_steps, 0x1p24);
+        double momentum_steps = (double)oracle_over(a->momentum_steps, kept(a, inverse));
+        double steps = fmin(fabs((double)a->momentum[i]) * momentum_steps, 0x1p24);
         a->counts[OCT_FIXED_LARGEST] = (int64_t)fmax((double)a->counts[OCT_FIXED_LARGEST], abs(n));
         a->counts[OCT_FIXED_MOMENTUM] = (int64_t)fmax((double)a->counts[OCT_FIXED_MOMENTUM], steps);
         a->counts[OCT_FIXED_ZEROS] += n == 0;

@@ -301,6 +301,8 @@ void oracle_range_update(const struct oct_range_update_args *a)
                 amax = a->amax[j];
         if (a->plus)
             amax = oracle_add(amax, *a->plus);
+        if (a->floor > amax) /* never below; NaN stays */
+            amax = a->floor;
         bool usable = oracle_next_clip(a, amax, &a->range.clip[i]);
         if (usable && (a->rule == OCT_CLIP_EMA || a->rule == OCT_CLIP_TAIL))
             remembered_clip(a, i, amax);
@@ -351,6 +353,10 @@ void oracle_pool(const struct oct_pool_args *a)
                             (const char *)a->x + (size_t)best * size, size);
                         if (a->winner)
                             a->winner[out] = (uint8_t)best_tap;
+                        continue;
+                    }
+                    if (a->y_dtype == OCT_S32) {
+                        ((int32_t *)a->y)[out] = (int32_t)codes;
                         continue;
                     }
                     float scale = a->x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;

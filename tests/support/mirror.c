@@ -341,6 +341,51 @@ static enum oct_status mirror_affine_finalize(
     RUN(affine_finalize);
 }
 
+static enum oct_status mirror_shift_finalize(
+    oct_backend *table, const struct oct_shift_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_shift_finalize_args a = *args;
+    struct oct_acc_stats acc;
+    const int f = 4 * a.channels;
+
+    if (a.acc) {
+        acc = *a.acc;
+        a.acc = &acc;
+        mirror_bind_stats(m, &acc, a.channels);
+    }
+    IN(a.scale, 4);
+    IN(a.bias, 4 * a.bias_count);
+    IN(a.y_scale, 4);
+    IN(a.w_scale, 4);
+    IN(a.residual_scale, 4);
+    IN(a.x_scale, 4);
+    OUT(a.shift.by, 4 * OCT_SHIFT_ENTRIES);
+    OUT(a.shift.bias, f);
+    OUT(a.a, f);
+    OUT(a.b, f);
+    OUT(a.ix, f);
+    OUT(a.jx, f);
+    OUT(a.amax, f);
+    RUN(shift_finalize);
+}
+
+static enum oct_status mirror_act_shift(oct_backend *table, const struct oct_act_shift_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_act_shift_args a = *args;
+    int64_t n = a.rows * a.channels;
+
+    IN(a.y, n * size_of(a.y_dtype));
+    IN(a.residual, n);
+    IN(a.shift.by, 4 * OCT_SHIFT_ENTRIES);
+    IN(a.shift.bias, 4 * a.channels);
+    OUT(a.x, n);
+    OUT(a.mask, (n + 7) / 8);
+    OUT(a.amax, 4);
+    RUN(act_shift);
+}
+
 static enum oct_status mirror_affine_bwd_finalize(
     oct_backend *table, const struct oct_affine_bwd_finalize_args *args)
 {
@@ -520,6 +565,8 @@ static const oct_backend ops = {.name = "mirror",
     .bn_bwd_reduce = mirror_bn_bwd_reduce,
     .bn_bwd_finalize = mirror_bn_bwd_finalize,
     .bn_bwd_apply = mirror_bn_bwd_apply,
+    .shift_finalize = mirror_shift_finalize,
+    .act_shift = mirror_act_shift,
     .affine_finalize = mirror_affine_finalize,
     .affine_bwd_finalize = mirror_affine_bwd_finalize,
     .pool = mirror_pool,

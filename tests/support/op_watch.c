@@ -36,6 +36,8 @@ WATCH(cosine_search)
 WATCH(bn_finalize)
 WATCH(affine_finalize)
 WATCH(act_fwd)
+WATCH(shift_finalize)
+WATCH(act_shift)
 WATCH(bn_bwd_reduce)
 WATCH(bn_bwd_finalize)
 WATCH(affine_bwd_finalize)
@@ -142,6 +144,8 @@ void op_watch_open(struct op_watch *w)
     t->affine_finalize = watch_affine_finalize;
     t->act_fwd = watch_act_fwd;
     t->bn_workspace = watch_bn_workspace;
+    t->shift_finalize = watch_shift_finalize;
+    t->act_shift = watch_act_shift;
     t->bn_bwd_reduce = watch_bn_bwd_reduce;
     t->bn_bwd_finalize = watch_bn_bwd_finalize;
     t->affine_bwd_finalize = watch_affine_bwd_finalize;

@@ -1,5 +1,6 @@
 #include "support/runs.h"
 
+#include "schemes/scheme.h"
 #include "support/folder.h"
 
 #include <criterion/criterion.h>
@@ -14,8 +15,15 @@ oct_trainer *run_open(const struct oct_options *options)
     return t;
 }
 
+bool run_takes_any_model(const char *scheme)
+{
+    return !oct_scheme_find(scheme)->instead_of_norm;
+}
+
 const char *run_model_of(const char *scheme)
 {
+    if (!run_takes_any_model(scheme))
+        return "fixup_resnet8";
     return strcmp(scheme, "wageubn") == 0 ? "preact_resnet8" : "resnet8";
 }
 

@@ -3,6 +3,7 @@
  *   backward  dz = da [z > 0],  dy = a (dz - m1 - xhat m2),  quantised for the products behind it
  * y is never read as f32 and x never written as f32 on the int8 path (design.md section 4). */
 #include "graph/layers/activation.h"
+#include "schemes/scheme.h"
 
 struct norm {
     struct oct_activation act;                     /* first: activation.c and error.c work on it */
@@ -207,6 +208,11 @@ int oct_add_norm(struct oct_graph *g, int y, const char *name, int residual, boo
 {
     if (g->status != OCT_OK)
         return -1;
+    if (g->numerics->scheme && g->numerics->scheme->instead_of_norm) {
+        g->status = oct_fail(OCT_UNSUPPORTED, "%s: scheme %s has no batch normalisation; %s", name,
+            g->numerics->scheme->name, g->numerics->scheme->instead_of_norm);
+        return -1;
+    }
     const struct oct_value in = g->values[y];
     const int64_t c = in.c;
     if (residual >= 0 && oct_value_elements(&g->values[residual]) != oct_value_elements(&in)) {
