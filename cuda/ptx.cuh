@@ -86,6 +86,14 @@ static __device__ __forceinline__ uint32_t oct_bf16_pair(float low, float high)
 #endif
 }
 
+/* Counts a value above a bound, NaN not: a comparison and an addition under its predicate. */
+static __device__ __forceinline__ void oct_count_above(uint32_t *count, float value, float bound)
+{
+    asm("{\n\t.reg .pred above;\n\tsetp.gt.ftz.f32 above, %1, %2;\n\t@above add.u32 %0, %0, 1;\n\t}"
+        : "+r"(*count)
+        : "f"(value), "f"(bound));
+}
+
 static __device__ __forceinline__ void oct_store_shared_16(uint32_t shared, uint4 v)
 {
     asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
