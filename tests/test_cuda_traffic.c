@@ -36,6 +36,16 @@ struct step_record {
 
 static struct step_record small, full;
 
+/* What a step is made of. */
+struct step_kind {
+    const char *model, *scheme;
+    bool search; /* the rare step that searches clip values */
+};
+static const struct step_kind main_step = {"resnet50", "dai8", false};
+/* Steps with kinds of ops that the main one does not have. */
+static const struct step_kind other_steps[] = {
+    {"resnet8", "ui8", true}, {"fixup_resnet8", "dai8", false}};
+
 static void record_op(void *user, const struct oct_work *work)
 {
     struct step_record *r = user;
@@ -55,11 +65,12 @@ static void record_op(void *user, const struct oct_work *work)
         .launches = (double)counts.launches};
 }
 
-/* One step of ResNet-50 in the default int8 configuration, as it is from the second step on. */
-static void run_step(oct_backend *device, struct step_record *r, int size, int batch)
+/* One step in the default int8 configuration, as it is from the second step on. */
+static void run_step(
+    oct_backend *device, struct step_record *r, const struct step_kind *kind, int size, int batch)
 {
     const struct oct_numerics_request request = {.precision = "int8",
-        .scheme = "dai8",
+        .scheme = kind->scheme,
         .first_last = "int16",
         .act_dtype = "bf16",
         .int8_fprop = true,
@@ -86,7 +97,7 @@ static void run_step(oct_backend *device, struct step_record *r, int size, int b
         g->mean[c] = 0.5;
         g->std[c] = 0.25;
     }
-    cr_assert_eq(oct_model_build(oct_model_find("resnet50"), g, size, size, 3, 10), OCT_OK, "%s",
+    cr_assert_eq(oct_model_build(oct_model_find(kind->model), g, size, size, 3, 10), OCT_OK, "%s",
         oct_last_error());
     cr_assert_eq(oct_model_initialise(g, 1), OCT_OK);
     cr_assert_eq(oct_graph_prepare(g), OCT_OK, "%s", oct_last_error());
@@ -96,6 +107,7 @@ static void run_step(oct_backend *device, struct step_record *r, int size, int b
     cr_assert_eq(device->upload(device, g->step->data, &state, sizeof state), OCT_OK);
     g->training = true;
     g->fresh = false;
+    g->search = kind->search;
     g->grad_mode = OCT_OVERWRITE;
     g->grad_scale = 1.0f / (float)batch;
     cr_assert_eq(device->sync(device), OCT_OK, "%s", oct_last_error());
@@ -127,10 +139,10 @@ static void record_both(void)
     cr_assert_eq(oct_cuda_open(&wanted, &sim), OCT_OK, "%s", oct_last_error());
     oct_cuda_of(sim)->multiprocessors = 1; /* so that tiles are as large as in the full form */
     small.counting = true;
-    run_step(sim, &small, SMALL, SMALL_BATCH);
+    run_step(sim, &small, &main_step, SMALL, SMALL_BATCH);
     sim->close(sim);
     cr_assert_eq(oct_predict_open("a100", NULL, &predicted), OCT_OK, "%s", oct_last_error());
-    run_step(predicted, &full, FULL, FULL_BATCH);
+    run_step(predicted, &full, &main_step, FULL, FULL_BATCH);
     predicted->close(predicted);
 }
 
@@ -146,20 +158,42 @@ struct kind_sum {
     int ops;
 };
 
+/* An op that was counted, weighted with `bytes`. */
+static void add_op(struct kind_sum *k, const struct op_record *s, double bytes)
+{
+    const double slots = s->instructions / s->work.elements;
+    k->listed += bytes;
+    k->counted += bytes * s->counted / listed(s);
+    k->slots = k->ops == 0 || slots < k->slots ? slots : k->slots;
+    k->launches += s->launches;
+    k->ops++;
+}
+
 static void sum_kinds(struct kind_sum kinds[OCT_WORK_KINDS])
 {
     cr_assert_eq(small.count, full.count, "%d ops in the small form, %d in the full one",
         small.count, full.count);
     for (int i = 0; i < small.count; i++) {
         const struct op_record *s = &small.op[i], *f = &full.op[i];
-        struct kind_sum *k = &kinds[s->work.kind];
         cr_assert_eq(s->work.kind, f->work.kind);
-        k->listed += listed(f);
-        k->counted += listed(f) * s->counted / listed(s);
-        const double slots = s->instructions / s->work.elements;
-        k->slots = k->ops == 0 || slots < k->slots ? slots : k->slots;
-        k->launches += s->launches;
-        k->ops++;
+        add_op(&kinds[s->work.kind], s, listed(f));
+    }
+}
+
+/* Kinds that only other steps have: their own list is what they are weighted with. */
+static void sum_others(oct_backend *device, struct kind_sum kinds[OCT_WORK_KINDS])
+{
+    static struct step_record other;
+    bool known[OCT_WORK_KINDS];
+    for (int i = 0; i < OCT_WORK_KINDS; i++)
+        known[i] = kinds[i].ops > 0;
+    for (size_t step = 0; step < sizeof other_steps / sizeof other_steps[0]; step++) {
+        other.count = 0;
+        other.counting = true;
+        run_step(device, &other, &other_steps[step], 32, 4);
+        for (int i = 0; i < other.count; i++)
+            if (!known[other.op[i].work.kind])
+                add_op(&kinds[other.op[i].work.kind], &other.op[i], listed(&other.op[i]));
     }
 }
 
@@ -368,6 +402,11 @@ Test(cuda_traffic, a_step_moves_the_bytes_of_the_plan)
         products.block[i] = block_slots(device, &block_cases[i]);
     products.fold = fold_slots(device);
     device->close(device);
+    count_memory(true);
+    cr_assert_eq(oct_cuda_open(&wanted, &device), OCT_OK, "%s", oct_last_error());
+    sum_others(device, kinds);
+    device->close(device);
+    count_memory(false);
     if (path)
         write_table(path, kinds, &products);
     else

@@ -33,18 +33,6 @@ static struct norm_case cases[] = {
     {2, 4096, FILL_RANDOM, 15},
 };
 
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_S8)
-        fill_s8(x, n, how, seed);
-    else if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
 /* Runs the op with every instruction set and thread count; outputs must equal the oracle's. */
 static bool act_agrees(struct oct_act_fwd_args *g, struct outputs *outs)
 {

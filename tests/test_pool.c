@@ -40,18 +40,6 @@ static struct oct_conv_shape shape_of(const int *k)
         .groups = k[3]};
 }
 
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_S8)
-        fill_s8(x, n, how, seed);
-    else if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
 static void check_forward(
     const struct cpu_ops_variant *v, int index, enum oct_dtype dtype, int average, enum fill how)
 {

@@ -403,19 +403,38 @@ static void interleave4(int8_t *to, const int8_t *const from[4], int columns, in
     }
 }
 
-INLINE int quantise_on(enum oct_grid grid, int8_t *hi, int8_t *lo, const float *x, int64_t n,
-    float inverse, int code_max)
+/* Outputs do not overlap: the compiler need not check. */
+INLINE int quantise_plane(enum oct_grid grid, int8_t *restrict q, const float *restrict x,
+    int64_t n, float inverse, int code_max)
+{
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int not_finite = oct_not_finite(x[i]);
+        q[i] = (int8_t)oct_quantise_on(grid, not_finite ? 0.0f : x[i], inverse, code_max);
+        bad |= not_finite;
+    }
+    return bad;
+}
+
+INLINE int quantise_planes(enum oct_grid grid, int8_t *restrict hi, int8_t *restrict lo,
+    const float *restrict x, int64_t n, float inverse, int code_max)
 {
     int bad = 0;
     for (int64_t i = 0; i < n; i++) {
         int not_finite = oct_not_finite(x[i]);
         int q = oct_quantise_on(grid, not_finite ? 0.0f : x[i], inverse, code_max);
         bad |= not_finite;
-        hi[i] = (int8_t)(lo ? oct_plane_hi(q) : q);
-        if (lo)
-            lo[i] = (int8_t)oct_plane_lo(q);
+        hi[i] = (int8_t)oct_plane_hi(q);
+        lo[i] = (int8_t)oct_plane_lo(q);
     }
     return bad;
+}
+
+INLINE int quantise_on(enum oct_grid grid, int8_t *hi, int8_t *lo, const float *x, int64_t n,
+    float inverse, int code_max)
+{
+    return lo ? quantise_planes(grid, hi, lo, x, n, inverse, code_max)
+              : quantise_plane(grid, hi, x, n, inverse, code_max);
 }
 
 static int quantise(

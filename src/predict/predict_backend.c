@@ -105,10 +105,13 @@ PREDICT(channel_stats)
 PREDICT(channel_sum)
 PREDICT(count_above)
 PREDICT(range_update)
+PREDICT(cosine_search)
 PREDICT(bn_finalize)
+PREDICT(affine_finalize)
 PREDICT(act_fwd)
 PREDICT(bn_bwd_reduce)
 PREDICT(bn_bwd_finalize)
+PREDICT(affine_bwd_finalize)
 PREDICT(bn_bwd_apply)
 PREDICT(pool)
 PREDICT(pool_bwd)
@@ -274,11 +277,14 @@ static void install(oct_backend *t)
     t->channel_sum = predict_channel_sum;
     t->count_above = predict_count_above;
     t->range_update = predict_range_update;
+    t->cosine_search = predict_cosine_search;
     t->bn_finalize = predict_bn_finalize;
+    t->affine_finalize = predict_affine_finalize;
     t->act_fwd = predict_act_fwd;
     t->bn_workspace = predict_workspace;
     t->bn_bwd_reduce = predict_bn_bwd_reduce;
     t->bn_bwd_finalize = predict_bn_bwd_finalize;
+    t->affine_bwd_finalize = predict_affine_bwd_finalize;
     t->bn_bwd_apply = predict_bn_bwd_apply;
     t->pool = predict_pool;
     t->pool_bwd = predict_pool_bwd;

@@ -10,9 +10,9 @@ const char *oct_work_kind_name(enum oct_work_kind kind)
 {
     static const char *const names[OCT_WORK_KINDS] = {"fprop", "dgrad", "wgrad", "weight_pack",
         "stats_clear", "quantise", "channel_stats", "channel_sum", "count_above", "range_update",
-        "bn_finalize", "act", "act_residual", "act_amax", "bn_reduce", "bn_reduce_mask",
-        "bn_bwd_finalize", "bn_apply", "bn_apply_residual", "pool", "pool_bwd", "image", "loss",
-        "sgd", "ema", "copy"};
+        "cosine_search", "bn_finalize", "affine_finalize", "act", "act_residual", "act_amax",
+        "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize", "affine_bwd_finalize", "bn_apply",
+        "bn_apply_residual", "pool", "pool_bwd", "image", "loss", "sgd", "ema", "copy"};
     return kind < OCT_WORK_KINDS ? names[kind] : "unknown";
 }
 
@@ -268,11 +268,29 @@ struct oct_work oct_work_range_update(const struct oct_range_update_args *a)
         .elements = count};
 }
 
+/* The candidates share what the cache holds. */
+struct oct_work oct_work_cosine_search(const struct oct_cosine_search_args *a)
+{
+    const double count = (double)a->rows * a->channels;
+    return (struct oct_work){.kind = OCT_WORK_COSINE_SEARCH,
+        .read = of_dtype(count, a->dtype) + 4.0 * a->amax_count,
+        .elements = count * a->candidates};
+}
+
 struct oct_work oct_work_bn_finalize(const struct oct_bn_finalize_args *a)
 {
     const double c = a->channels;
     return (struct oct_work){
         .kind = OCT_WORK_BN_FINALIZE, .read = 48.0 * c, .written = 32.0 * c, .elements = c};
+}
+
+struct oct_work oct_work_affine_finalize(const struct oct_affine_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_AFFINE_FINALIZE,
+        .read = if_there(a->z_amax, 16.0 * c) + if_there(a->bias, 4.0 * a->bias_count),
+        .written = 16.0 * c + if_there(a->z_amax, 4.0 * c),
+        .elements = c};
 }
 
 struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *a)
@@ -306,6 +324,16 @@ struct oct_work oct_work_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *
     const double c = a->channels;
     return (struct oct_work){
         .kind = OCT_WORK_BN_BWD_FINALIZE, .read = 44.0 * c, .written = 24.0 * c, .elements = c};
+}
+
+struct oct_work oct_work_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_AFFINE_BWD_FINALIZE,
+        .read = 24.0 * c + if_there(a->bound, 12.0 * c),
+        .written = 8.0 * c + if_there(a->bound, 4.0 * c) + if_there(a->sigma, 4.0 * c) +
+                   if_there(a->dbias, 4.0 * a->bias_count),
+        .elements = c};
 }
 
 struct oct_work oct_work_bn_bwd_apply(const struct oct_bn_bwd_apply_args *a)

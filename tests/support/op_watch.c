@@ -31,10 +31,13 @@ WATCH(channel_stats)
 WATCH(channel_sum)
 WATCH(count_above)
 WATCH(range_update)
+WATCH(cosine_search)
 WATCH(bn_finalize)
+WATCH(affine_finalize)
 WATCH(act_fwd)
 WATCH(bn_bwd_reduce)
 WATCH(bn_bwd_finalize)
+WATCH(affine_bwd_finalize)
 WATCH(bn_bwd_apply)
 WATCH(pool)
 WATCH(pool_bwd)
@@ -131,11 +134,14 @@ void op_watch_open(struct op_watch *w)
     t->channel_sum = watch_channel_sum;
     t->count_above = watch_count_above;
     t->range_update = watch_range_update;
+    t->cosine_search = watch_cosine_search;
     t->bn_finalize = watch_bn_finalize;
+    t->affine_finalize = watch_affine_finalize;
     t->act_fwd = watch_act_fwd;
     t->bn_workspace = watch_bn_workspace;
     t->bn_bwd_reduce = watch_bn_bwd_reduce;
     t->bn_bwd_finalize = watch_bn_bwd_finalize;
+    t->affine_bwd_finalize = watch_affine_bwd_finalize;
     t->bn_bwd_apply = watch_bn_bwd_apply;
     t->pool = watch_pool;
     t->pool_bwd = watch_pool_bwd;
