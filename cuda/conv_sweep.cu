@@ -88,18 +88,23 @@ struct depth_walk {
  * take the last one's weights: their sums are nobody's, and nothing has to be asked in the loop. */
 template <class T> struct weight_rows {
     enum { PER_PASS = OCT_THREADS / 4, COUNT = (T::COLUMNS + PER_PASS - 1) / PER_PASS };
-    const int8_t *from[COUNT];
+    static_assert(COUNT <= 2, "one or two rows a thread");
+    const int8_t *from;
+    uint32_t beyond; /* bytes from the first row to the second */
     uint32_t to;
 
     __device__ __forceinline__ void start(const sweep &p, const int8_t *w, int first_column)
     {
         const int row = threadIdx.x >> 2, chunk = threadIdx.x & 3;
         to = oct_keep(oct_swizzle<4>(row, chunk));
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            const int column = first_column + row + i * PER_PASS;
-            from[i] = w + min(column, p.e.columns - 1) * p.pitch + chunk * 16;
-        }
+        const int last = p.e.columns - 1, column = min(first_column + row, last);
+        from = w + column * p.pitch + chunk * 16;
+        beyond = (uint32_t)((min(first_column + row + PER_PASS, last) - column) * p.pitch);
+    }
+
+    __device__ __forceinline__ const int8_t *source(int i) const
+    {
+        return i ? from + beyond : from;
     }
 
     /* Whether the thread has a row: all have where the columns fill a pass. */
@@ -115,9 +120,7 @@ template <class T> struct weight_rows {
 
     __device__ __forceinline__ void next()
     {
-#pragma unroll
-        for (int i = 0; i < COUNT; i++)
-            from[i] += OCT_SWEEP_STEP;
+        from += OCT_SWEEP_STEP;
     }
 
     __device__ __forceinline__ void issue(uint32_t stage)
@@ -125,7 +128,7 @@ template <class T> struct weight_rows {
         if (mine()) {
 #pragma unroll
             for (int i = 0; i < COUNT; i++)
-                oct_copy_16(target(stage, i), from[i], true);
+                oct_copy_16(target(stage, i), source(i), true);
         }
         next();
     }
@@ -206,7 +209,7 @@ template <class T, load_way LOAD> struct chunk_depth {
         } else {
 #pragma unroll
             for (int i = 0; i < weights.COUNT; i++)
-                held[i] = oct_load_global_16(weights.from[i], weights.mine());
+                held[i] = oct_load_global_16(weights.source(i), weights.mine());
             weights.next();
         }
     }

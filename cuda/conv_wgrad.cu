@@ -551,9 +551,11 @@ static __device__ __forceinline__ void write_folded(
     const gradient &p = r.g;
     const float multiplier = p.x_scale[0] * p.dy_scale[p.dy_scale_per_k ? k : 0];
     const int64_t row = (int64_t)k * r.folded.r * r.folded.s * r.folded.c;
+    oct_unfolding place;
+    place.start(r.folded, column);
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int at = oct_unfold(r.folded, column + i);
+    for (int i = 0; i < 4; i++, place.next(r.folded)) {
+        const int at = place.index(r.folded);
         if (at < 0)
             continue;
         float *const to = p.dw + row + at;
@@ -565,11 +567,10 @@ static __device__ __forceinline__ void write_folded(
 static __global__ void __launch_bounds__(OCT_THREADS)
     reduce_kernel(const __grid_constant__ reduction r)
 {
-    const int64_t fours = r.g.pitch / 4, at = (int64_t)blockIdx.x * OCT_THREADS + threadIdx.x;
     const int64_t stride = r.g.k * r.g.pitch;
-    const int k = (int)(at / fours), column = (int)(at - k * fours) * 4;
+    const int k = (int)blockIdx.x, column = ((int)blockIdx.y * OCT_THREADS + threadIdx.x) * 4;
     int64_t total[4] = {0, 0, 0, 0};
-    if (k >= r.g.k)
+    if (column >= r.g.pitch)
         return;
     const int32_t *from = r.g.partial + k * r.g.pitch + column;
 #pragma unroll
@@ -723,7 +724,8 @@ extern "C" enum oct_status oct_cuda_conv_wgrad(
     if (!partial)
         return OCT_OK;
     r.g.partial = partial;
-    reduce_kernel<<<ceil_div(part / 4, OCT_THREADS), OCT_THREADS, 0, cuda->stream>>>(r);
+    const dim3 grid((unsigned)a->shape.k, (unsigned)ceil_div(cut.pitch / 4, OCT_THREADS));
+    reduce_kernel<<<grid, OCT_THREADS, 0, cuda->stream>>>(r);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;
 }

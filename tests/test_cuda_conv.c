@@ -69,6 +69,49 @@ static void check_target(int sm)
     check_shape(sm, conv_square(3, 20, 16, 32, 1, 1, 0, 1), 1); /* wgrad in slices */
 }
 
+static void expect_ideal(const char *kernel, const struct gpusim_counts *counts, void *user)
+{
+    int *seen = user;
+    if (counts->macs == 0)
+        return;
+    ++*seen;
+    cr_expect(counts->wavefronts <= 1.05 * (double)counts->wavefronts_ideal,
+        "%s: %.3f of the wavefronts that its accesses of shared memory need", kernel,
+        (double)counts->wavefronts / (double)counts->wavefronts_ideal);
+    cr_expect(counts->sectors <= 1.05 * (double)counts->sectors_ideal,
+        "%s: %.3f of the sectors that its accesses of global memory need", kernel,
+        (double)counts->sectors / (double)counts->sectors_ideal);
+}
+
+/* Shared memory without bank conflicts and whole sectors of global memory, for the layers that a
+ * network has: 3x3 and 1x1 filters, 64 and more channels, and a stem that is folded. */
+Test(cuda_conv, memory_is_met_as_it_lies)
+{
+    const struct oct_conv_shape shapes[] = {conv_square(1, 16, 64, 64, 3, 1, 1, 1),
+        conv_square(1, 16, 64, 128, 1, 1, 0, 1), conv_square(1, 32, 3, 64, 7, 2, 3, 1)};
+    int seen = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct gpusim_options sim = gpusim_options();
+        struct conv_problem p;
+        const struct conv_plan plan = {.shape = shapes[i],
+            .fill = FILL_RANDOM,
+            .x_planes = 1,
+            .w_planes = 1,
+            .dy_planes = 1,
+            .per_k = 1,
+            .dtype = OCT_BF16,
+            .seed = 701};
+        sim.count_memory = true;
+        gpusim_set_options(&sim);
+        gpusim_clear_counts();
+        conv_problem_make(&p, &plan);
+        check_tiles(&p, 80, 0);
+        conv_problem_free(&p);
+        gpusim_each_kernel(expect_ideal, &seen);
+    }
+    cr_expect_geq(seen, 9);
+}
+
 Test(cuda_conv, every_tile_sm_80)
 {
     check_target(80);
