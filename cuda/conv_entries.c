@@ -21,14 +21,19 @@ static enum oct_status check_size(const char *op, const struct oct_conv_shape *v
     const int64_t pixels_x = (int64_t)v->n * v->h * v->w, pixels_y = v->n * p * q;
     const int64_t image_x = (int64_t)v->h * v->w * v->c, image_y = p * q * v->k;
     const int64_t filter = (int64_t)v->r * v->s * v->c;
+    const int64_t most_filter = (int64_t)65535 * 4 * 256; /* sums of wgrad: a grid's second axis */
     if (pixels_x > most || pixels_y > most)
         return oct_fail(OCT_UNSUPPORTED,
             "%s: a batch of %lld pixels, the cuda backend takes %lld: use a smaller batch", op,
             (long long)(pixels_x > pixels_y ? pixels_x : pixels_y), (long long)most);
-    if (image_x > most || image_y > most || filter > most)
+    if (filter > most_filter)
         return oct_fail(OCT_UNSUPPORTED,
-            "%s: an image or filter of %lld elements, the cuda backend takes %lld: use a smaller "
-            "image or fewer channels",
+            "%s: a filter of %lld elements, the cuda backend takes %lld: use fewer channels", op,
+            (long long)filter, (long long)most_filter);
+    if (image_x > most || image_y > most)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: an image of %lld elements, the cuda backend takes %lld: use a smaller image or "
+            "fewer channels",
             op, (long long)(image_x > image_y ? image_x : image_y), (long long)most);
     return OCT_OK;
 }

@@ -19,14 +19,41 @@ static inline oct_folded oct_folded_of(const struct oct_conv_shape *v)
     return f;
 }
 
-/* Index in a filter's [r, s, c] of byte `depth` of the folded depth; -1: a zero. */
-static __device__ __forceinline__ int oct_unfold(const oct_folded &f, int depth)
-{
-    const int tap = depth / OCT_GPU_FOLDED, at = depth - tap * OCT_GPU_FOLDED;
-    const int pixel = at / f.c, a = pixel / f.across, tap_h = tap / f.taps_w;
-    const int r = tap_h * f.down + a;
-    const int s = (tap - tap_h * f.taps_w) * f.across + pixel - a * f.across;
-    return a < f.down && r < f.r && s < f.s ? (r * f.s + s) * f.c + at - pixel * f.c : -1;
-}
+/* A byte of the folded depth, and the ones behind it. */
+struct oct_unfolding {
+    int first_r, first_s; /* of the folded tap */
+    int a, b, c;
+
+    __device__ __forceinline__ void start(const oct_folded &f, int depth)
+    {
+        const int tap = depth / OCT_GPU_FOLDED, at = depth - tap * OCT_GPU_FOLDED;
+        const int pixel = at / f.c, tap_h = tap / f.taps_w;
+        first_r = tap_h * f.down;
+        first_s = (tap - tap_h * f.taps_w) * f.across;
+        a = pixel / f.across;
+        b = pixel - a * f.across;
+        c = at - pixel * f.c;
+    }
+
+    /* Index in the filter's [r, s, c]; -1: a zero. */
+    __device__ __forceinline__ int index(const oct_folded &f) const
+    {
+        const int r = first_r + a, s = first_s + b;
+        return a < f.down && r < f.r && s < f.s ? (r * f.s + s) * f.c + c : -1;
+    }
+
+    /* Within the sixteen of one tap. */
+    __device__ __forceinline__ void next(const oct_folded &f)
+    {
+        if (++c == f.c) {
+            c = 0;
+            b++;
+        }
+        if (b == f.across) {
+            b = 0;
+            a++;
+        }
+    }
+};
 
 #endif

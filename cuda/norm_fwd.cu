@@ -191,15 +191,14 @@ OCT_DEVICE_INLINE void load_act_channels(
 
 /* What a thread found. */
 struct act_tally {
-    float amax;
+    float amax, stained;
     uint32_t saturated, clipped, y_above;
-    bool strange;
 };
 
 /* u clipped to its channel's range; the bit says whether it was inside. */
 OCT_DEVICE_INLINE float act_clip(float u, float lo, float hi, uint32_t *inside, act_tally *tally)
 {
-    tally->strange |= oct_not_finite(u);
+    tally->stained = stain(tally->stained, u);
     tally->clipped += u > hi || (u < lo && lo != 0.0f);
     *inside = u > lo && u < hi;
     const float raised = u > lo ? u : lo;
@@ -235,7 +234,7 @@ OCT_DEVICE_INLINE uint32_t act_values(float (&z)[V], const oct_act_fwd_args &g, 
         }
         if (RESIDUAL != NONE && g.residual)
             z[k] = z[k] + (residual_dtype == OCT_S8 ? r[k] * residual_scale : r[k]);
-        tally->strange |= oct_not_finite(z[k]);
+        tally->stained = stain(tally->stained, z[k]);
         if (g.relu)
             z[k] = z[k] > 0.0f ? z[k] : 0.0f;
         bits |= (inside && (!g.relu || z[k] > 0.0f) ? 1u : 0u) << k;
@@ -264,23 +263,36 @@ template <int V> OCT_DEVICE_INLINE uint32_t sign_bits(const float (&z)[V])
     return bits;
 }
 
+template <int V>
+OCT_DEVICE_INLINE void put_grid_codes(
+    const oct_act_fwd_args &g, int64_t i, const float (&z)[V], float inverse, act_tally *tally)
+{
+    int code[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        code[k] = oct_quantise_on(g.x_range.grid, z[k], inverse, OCT_CODE_MAX);
+        oct_count_above(&tally->saturated, fabsf(z[k] * inverse), (float)OCT_CODE_MAX);
+    }
+    store_codes<V>((int8_t *)g.x, i, code);
+}
+
 template <int V, int X, bool FULL>
 OCT_DEVICE_INLINE void act_outputs(
     const oct_act_fwd_args &g, int64_t i, const float (&z)[V], float inverse, act_tally *tally)
 {
     if (g.trunk)
         store_floats<V>(g.trunk_dtype, g.trunk, i, z);
-    if (X == ANY && !g.x)
+    if (X == NONE || (X == ANY && !g.x))
         return;
     if (X == OCT_S8 || g.x_dtype == OCT_S8) {
-        int code[V];
+        float inverses[V];
 #pragma unroll
-        for (int k = 0; k < V; k++) {
-            code[k] = FULL ? oct_quantise_on(g.x_range.grid, z[k], inverse, OCT_CODE_MAX)
-                           : oct_quantise(z[k], inverse, OCT_CODE_MAX);
-            tally->saturated += fabsf(z[k] * inverse) > (float)OCT_CODE_MAX;
-        }
-        store_codes<V>((int8_t *)g.x, i, code);
+        for (int k = 0; k < V; k++)
+            inverses[k] = inverse;
+        if (FULL && g.x_range.grid != OCT_GRID_UNIFORM)
+            put_grid_codes<V>(g, i, z, inverse, tally);
+        else
+            put_nearest_codes<V>((int8_t *)g.x, i, z, inverses, &tally->saturated);
     } else {
         store_floats<V>(g.x_dtype, g.x, i, z);
     }
@@ -290,7 +302,7 @@ template <int V, int Y, int RESIDUAL, int X, bool FULL = false>
 OCT_KERNEL_OF(act_blocks(FULL))
 act_kernel(const oct_act_fwd_args g)
 {
-    act_tally tally = {0.0f, 0, 0, 0, false};
+    act_tally tally = {0.0f, 0.0f, 0, 0, 0};
     act_channels<V, FULL> channels = {};
     walk w = walk_begin<V>(g.rows, g.channels);
     const bool codes = g.x && g.x_dtype == OCT_S8;
@@ -317,10 +329,10 @@ act_kernel(const oct_act_fwd_args g)
         if (g.amax) {
 #pragma unroll
             for (int k = 0; k < V; k++)
-                tally.amax = fabsf(z[k]) > tally.amax ? fabsf(z[k]) : tally.amax;
+                tally.amax = fmaxf(tally.amax, fabsf(z[k])); /* NaN does not count */
         }
     }
-    block_raise(g.flag, tally.strange);
+    block_raise(g.flag, is_stained(tally.stained));
     if (g.amax) {
         const uint32_t bits = block_max(oct_bits_of_f32(tally.amax));
         if (threadIdx.x == 0 && bits > 0)
@@ -376,7 +388,9 @@ static void act_launch(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
         return;
     }
     const dim3 grid = walk_grid<ACT_V>(cuda, g.rows, g.channels);
-    if (codes && !g.residual)
+    if (g.y_dtype == OCT_BF16 && g.residual && g.residual_dtype == OCT_S8 && !g.x)
+        act_kernel<ACT_V, OCT_BF16, OCT_S8, NONE><<<grid, THREADS, 0, cuda->stream>>>(g);
+    else if (codes && !g.residual)
         act_kernel<ACT_V, OCT_BF16, NONE, OCT_S8><<<grid, THREADS, 0, cuda->stream>>>(g);
     else if (codes && g.residual_dtype == OCT_S8)
         act_kernel<ACT_V, OCT_BF16, OCT_S8, OCT_S8><<<grid, THREADS, 0, cuda->stream>>>(g);

@@ -24,6 +24,22 @@ static __device__ __forceinline__ uint32_t oct_shared(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+/* The value, which the compiler then keeps in a register instead of computing it anew in a loop. */
+static __device__ __forceinline__ uint32_t oct_keep(uint32_t value)
+{
+    asm("" : "+r"(value));
+    return value;
+}
+
+/* Address of element `index` of so many bytes from `base` on. */
+static __device__ __forceinline__ const int8_t *oct_element(
+    const int8_t *base, uint32_t index, uint32_t bytes)
+{
+    const int8_t *at;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(at) : "r"(index), "r"(bytes), "l"(base));
+    return at;
+}
+
 /* c += a b, int8 to int32. Turing has only the 8 x 8 x 16 form: four of it on the same registers.
  */
 static __device__ __forceinline__ void oct_mma_s8(
@@ -84,6 +100,14 @@ static __device__ __forceinline__ uint32_t oct_bf16_pair(float low, float high)
 #else
     return oct_bf16_from_f32(low) | (uint32_t)oct_bf16_from_f32(high) << 16;
 #endif
+}
+
+/* Counts a value above a bound, NaN not: a comparison and an addition under its predicate. */
+static __device__ __forceinline__ void oct_count_above(uint32_t *count, float value, float bound)
+{
+    asm("{\n\t.reg .pred above;\n\tsetp.gt.ftz.f32 above, %1, %2;\n\t@above add.u32 %0, %0, 1;\n\t}"
+        : "+r"(*count)
+        : "f"(value), "f"(bound));
 }
 
 static __device__ __forceinline__ void oct_store_shared_16(uint32_t shared, uint4 v)

@@ -33,12 +33,16 @@ OCT_DEVICE_INLINE void quantise_vector(const oct_quantise_args &g, int64_t i, co
     const bool stochastic = g.rounding == OCT_STOCHASTIC;
     const uint32_t word = stochastic ? rounding_word<V>(g, key, i) : 0;
     int code[V];
+    if (!stochastic && !g.q_lo && g.range.grid == OCT_GRID_UNIFORM && code_max == OCT_CODE_MAX) {
+        put_nearest_codes<V>(g.q, i, x, inverse, saturated);
+        return;
+    }
 #pragma unroll
     for (int k = 0; k < V; k++) {
         const uint32_t byte = (word >> (8 * k)) & 0xffu;
         code[k] = stochastic ? oct_quantise_stochastic(x[k], inverse[k], code_max, byte)
                              : oct_quantise_on(g.range.grid, x[k], inverse[k], code_max);
-        *saturated += fabsf(x[k] * inverse[k]) > (float)code_max;
+        oct_count_above(saturated, fabsf(x[k] * inverse[k]), (float)code_max);
     }
     if (g.q_lo) {
         int lo[V];
@@ -58,7 +62,7 @@ template <int V> OCT_KERNEL quantise_kernel(const oct_quantise_args g)
     const uint32_t key =
         g.rounding == OCT_STOCHASTIC ? oct_rounding_key(g.step->seed, g.step->step, g.tensor) : 0;
     uint32_t saturated = 0;
-    bool strange = false;
+    float stained = 0.0f;
     float inverse[V];
 
     load_inverse<V>(inverse, g.range, w.channel);
@@ -69,10 +73,10 @@ template <int V> OCT_KERNEL quantise_kernel(const oct_quantise_args g)
             load_inverse<V>(inverse, g.range, w.channel);
 #pragma unroll
         for (int k = 0; k < V; k++)
-            strange |= oct_not_finite(x[k]);
+            stained = stain(stained, x[k]);
         quantise_vector<V>(g, w.i, x, inverse, key, &saturated);
     }
-    block_raise(g.flag, strange);
+    block_raise(g.flag, is_stained(stained));
     if (g.saturated)
         block_add(g.saturated, saturated);
 }

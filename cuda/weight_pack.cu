@@ -43,13 +43,17 @@ static __global__ void __launch_bounds__(THREADS) pack_fprop_kernel(const __grid
     const int64_t d = (at - k * words) * 4;
     bool bad = false;
     uint32_t word[2] = {0, 0};
+    oct_unfolding at_fold = {};
     if (k >= p.k)
         return;
+    if (p.folded.down)
+        at_fold.start(p.folded, (int)d);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (d + i >= p.sweep.depth)
             break;
-        const int64_t from = p.folded.down ? oct_unfold(p.folded, (int)d + i) : d + i;
+        const int64_t from = p.folded.down ? at_fold.index(p.folded) : d + i;
+        at_fold.next(p.folded);
         if (from < 0)
             continue;
         const int q = quantise(p, p.w[(int64_t)k * p.r * p.s * p.c + from], k, &bad);
