@@ -60,8 +60,8 @@ PROTO_SRC := $(wildcard src/train/*.proto)
 PROTO_OBJ := $(PROTO_SRC:src/%.proto=$(OBJ)/src/%.pb-c.o)
 TEST_SRC := $(wildcard tests/test_*.c)
 CUDA_TEST_SRC := $(filter tests/test_cuda_% tests/test_gpusim_% tests/test_sim_%,$(TEST_SRC))
-# fake_octet.c stands in for the library in the test of the program, and nowhere else.
-TEST_COMMON := $(filter-out tests/support/fake_octet.c,$(wildcard tests/oracle/*.c tests/support/*.c))
+# fake_octet.c stands in for the library in the tests of the program, and nowhere else.
+TEST_COMMON := $(filter-out tests/support/fake_octet.c tests/support/cli_run.c,$(wildcard tests/oracle/*.c tests/support/*.c))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o) $(VEC_SRC:%.c=$(OBJ)/%.base.o) \
     $(VEC_SRC:%.c=$(OBJ)/%.avx512.o) $(TILE_SRC:%.c=$(OBJ)/%.o) $(PROTO_OBJ)
@@ -116,12 +116,13 @@ $(TEST_SUPPORT): $(TEST_COMMON_OBJ) $(STAMP)
 $(BUILD)/octet: $(CLI_OBJ) $(BUILD)/liboctet.a
 	$(Q)$(CC) $(LDFLAGS) $(CLI_OBJ) $(BUILD)/liboctet.a -o $@ $(CLI_LIBS) $(LDLIBS)
 
-# The program's own test runs its commands against a stand-in of the library.
-CLI_TEST_OBJ := $(OBJ)/tests/test_cli.o $(OBJ)/tests/support/fake_octet.o \
+# The program's own tests run its commands against a stand-in of the library.
+CLI_TEST_OBJ := $(patsubst %,$(OBJ)/tests/support/%.o,fake_octet cli_run) \
     $(filter-out $(OBJ)/src/cli/program.o,$(CLI_OBJ))
-$(BUILD)/tests/test_cli: $(CLI_TEST_OBJ) $(STAMP)
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_cli*.c)): \
+    $(BUILD)/tests/%: $(OBJ)/tests/%.o $(CLI_TEST_OBJ) $(STAMP)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $(CLI_TEST_OBJ) -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
+	$(Q)$(CC) $(LDFLAGS) $< $(CLI_TEST_OBJ) -o $@ $(CLI_LIBS) -lyaml $(TEST_LIBS)
 
 # Each tests/test_NAME.c is its own Criterion program.
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(TEST_SUPPORT) $(BUILD)/liboctet.a

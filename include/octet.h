@@ -303,6 +303,11 @@ OCT_API const char *oct_model_name(size_t index);
 OCT_API const char *oct_scheme_name(size_t index);
 OCT_API const char *oct_card_name(size_t index); /* after "model:" */
 
+/* Writes what oct_analyse measured as one SVG: by layer, mean over the recorded steps, the SNR of
+ * the worst channel of dW and the cosine error of dW, of every scheme and of those per tensor. */
+OCT_API enum oct_status oct_plot_analysis(
+    const struct oct_analysis_row *rows, size_t count, const char *path);
+
 /* Writes the learning curve of the log.jsonl files of `count` run folders as one SVG. */
 OCT_API enum oct_status oct_plot_curves(
     const char *const *run_dirs, size_t count, const char *path);

@@ -1,6 +1,7 @@
 /* octet analyse: float64 gradients against the oracle's, what SNR and cosine say of known errors,
  * and a recorded run measured twice. */
 #include "support/folder.h"
+#include "support/runs.h"
 #include "support/support.h"
 #include "train/analyse.h"
 #include "train/safetensors.h"
@@ -193,6 +194,16 @@ Test(analyse, a_recorded_run, .timeout = 300)
     }
     cr_expect_null(find(&table, "amax, unclipped", "conv1", 0), "an ablation that changes nothing");
     cr_expect_not_null(find(&table, "amax, per channel", "conv1", 0));
+
+    for (size_t i = 0; i < table.count; i++) {
+        table.row[i].scheme = table.scheme[i];
+        table.row[i].layer = table.layer[i];
+    }
+    char *figure = strdup(folder_path(folder, "analysis.svg"));
+    cr_assert_eq(oct_plot_analysis(table.row, table.count, figure), OCT_OK, "%s", oct_last_error());
+    expect_svg(figure, "dai8, per tensor: worst channel ");
+    cr_expect_eq(oct_plot_analysis(table.row, 0, figure), OCT_ARG, "nothing to draw");
+    free(figure);
     folder_remove(folder);
 }
 

@@ -1,6 +1,7 @@
 /* The files of a run folder, read back by independent means: jansson for the records, protobuf-c
  * and the test's own table CRC for TensorBoard. */
 #include "support/folder.h"
+#include "support/runs.h"
 #include "train/runlog.h"
 #include "train/tfevents.h"
 
@@ -366,19 +367,6 @@ Test(runlog, tensorboard_events)
 
     oct_runlog_close(open_log(20, 2));
     cr_expect_str_eq(events_outline(event_file(1)), "0:brain.Event:2 21:session1 ");
-}
-
-/* Well-formed as far as a test without an XML parser can say; pictures are looked at by people.
- * PLplot writes every character of a text as a character reference, which also settles escaping. */
-static void expect_svg(const char *path, const char *fragment)
-{
-    char *svg = file_read(path, NULL), coded[1024] = "";
-    for (size_t n = 0; *fragment; fragment++)
-        n += (size_t)snprintf(coded + n, sizeof coded - n, "&#x%x;", (unsigned char)*fragment);
-    cr_expect(strncmp(svg, "<?xml", 5) == 0 && strstr(svg, "</svg>"), "%s", path);
-    cr_expect(strstr(svg, coded) != NULL, "no '%s' in %s", coded, path);
-    cr_expect(!strstr(svg, "\"nan") && !strstr(svg, ",nan") && !strstr(svg, "inf,"), "%s", path);
-    free(svg);
 }
 
 Test(runlog, curves)

@@ -235,7 +235,14 @@ static int report(const struct oct_settings *settings, struct analysis *a)
         }
     }
     snprintf(path, sizeof path, "%s/analysis.csv", settings->run.data);
-    return write_rows(a, path);
+    if (write_rows(a, path) != OCT_EXIT_OK)
+        return OCT_EXIT_FAILURE;
+    snprintf(path, sizeof path, "%s/analysis.svg", settings->run.data);
+    enum oct_status status = oct_plot_analysis(a->rows, a->count, path);
+    if (status != OCT_OK)
+        return oct_library_error(OCT_CMD_ANALYSE, status);
+    fprintf(stderr, "Saved %s\n", path);
+    return OCT_EXIT_OK;
 }
 
 int oct_cli_analyse(const struct oct_settings *settings)

@@ -9,6 +9,7 @@ int oct_cli_eval(const struct oct_settings *settings);
 int oct_cli_compare(const struct oct_settings *settings);
 int oct_cli_bench(const struct oct_settings *settings);
 int oct_cli_analyse(const struct oct_settings *settings);
+int oct_cli_plot(const struct oct_settings *settings);
 int oct_cli_info(const struct oct_settings *settings);
 
 /* `octet eval` and `octet train --evaluate`: one evaluation, nothing is written. */

@@ -31,7 +31,10 @@ static const struct command commands[] = {
         "RUN_DIR is the folder of an fp32 run with --record-gradients. Every integer scheme and "
         "its\n"
         "ablations are measured against float64 products; RUN_DIR/analysis.csv has each\n"
-        "measurement, the table their means."},
+        "measurement, the table their means, RUN_DIR/analysis.svg those by layer."},
+    {OCT_CMD_PLOT, oct_cli_plot, "RUN_DIR ... [options]",
+        "learning curves of several runs in one figure",
+        "Each RUN_DIR is the --output-dir of a run, finished or not."},
     {OCT_CMD_INFO, oct_cli_info, "[--scheme NAME]", "what this machine and this build offer", ""},
 };
 static const size_t command_count = sizeof commands / sizeof *commands;

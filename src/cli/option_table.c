@@ -166,6 +166,8 @@ const struct oct_option oct_option_table[] = {
         "fail if an int8 run ends more points of accuracy below fp32; -1: no limit"},
     {"format", 'o', {0}, OUTPUT, OCT_KIND_CHOICE, AT(format), "md|csv|json|jsonl", 0, 0,
         COMPARE | BENCH | ANALYSE, "form of the table"},
+    {"figure", 0, {0}, OUTPUT, OCT_KIND_TEXT, AT(figure), NULL, 0, 0, OCT_CMD_PLOT,
+        "SVG file to write"},
     {"rounds", 'r', {"repetitions"}, OUTPUT, OCT_KIND_INT, AT(rounds), NULL, 1, 100000, BENCH,
         "timed steps of each contender"},
     {"warmup", 0, {0}, OUTPUT, OCT_KIND_INT, AT(warmup), NULL, 0, 100000, BENCH,

@@ -18,6 +18,8 @@ const char *oct_command_name(unsigned command)
         return "bench";
     case OCT_CMD_ANALYSE:
         return "analyse";
+    case OCT_CMD_PLOT:
+        return "plot";
     default:
         return "info";
     }
@@ -47,6 +49,7 @@ void oct_settings_init(struct oct_settings *settings, unsigned command)
     oct_options_init(&settings->run);
     settings->optimiser = "sgd";
     settings->format = "md";
+    settings->figure = "curves.svg";
     settings->max_drop = -1;
     settings->rounds = 10;
     settings->warmup = 2;
@@ -69,8 +72,11 @@ void oct_settings_close(struct oct_settings *settings)
     for (size_t i = 0; i < settings->owned_count; i++)
         free(settings->owned[i]);
     free(settings->owned);
+    free(settings->folders);
     settings->owned = NULL;
     settings->owned_count = 0;
+    settings->folders = NULL;
+    settings->folder_count = 0;
 }
 
 /* '_' counts as '-', so that the keys of args.yaml are option names. */
@@ -187,6 +193,19 @@ static int set_text(struct oct_settings *settings, const char **field, const cha
     settings->owned[settings->owned_count++] = copy;
     *field = copy;
     return OCT_EXIT_OK;
+}
+
+int oct_settings_add_folder(struct oct_settings *settings, const char *text)
+{
+    const char **folders =
+        realloc(settings->folders, (settings->folder_count + 1) * sizeof *folders);
+
+    if (folders == NULL) {
+        fprintf(stderr, "octet: out of memory\n");
+        return OCT_EXIT_FAILURE;
+    }
+    settings->folders = folders;
+    return set_text(settings, &folders[settings->folder_count++], text);
 }
 
 static int integer_in_range(unsigned command, const struct oct_option *option, const char *shown,

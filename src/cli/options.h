@@ -18,7 +18,8 @@ enum oct_command_bit {
     OCT_CMD_BENCH = 8,
     OCT_CMD_INFO = 16,
     OCT_CMD_ANALYSE = 32,
-    OCT_CMD_ALL = 63
+    OCT_CMD_PLOT = 64,
+    OCT_CMD_ALL = 127
 };
 
 enum { OCT_OPTIONS_MAX = 128 }; /* rows of oct_option_table at most; test_cli counts them */
@@ -35,6 +36,9 @@ struct oct_settings {
     const char *format;                                       /* "md", "csv", "json", "jsonl" */
     int rounds, warmup, layers;                               /* bench */
     const char *append, *commit;                              /* bench */
+    const char **folders;                                     /* plot */
+    size_t folder_count;
+    const char *figure; /* plot */
     const char *config;
     int help;
     char **owned; /* strings that the pointers above refer to */
@@ -76,8 +80,8 @@ void oct_settings_init(struct oct_settings *settings, unsigned command);
 void oct_settings_close(struct oct_settings *settings);
 
 /* Parses the arguments behind the command's name: configuration files first, then flags, which
- * override them; a positional DIR becomes run.data. Returns OCT_EXIT_OK, or prints one line and
- * returns OCT_EXIT_USAGE. */
+ * override them; a positional DIR becomes run.data, those of plot become folders. Returns
+ * OCT_EXIT_OK, or prints one line and returns OCT_EXIT_USAGE. */
 int oct_settings_parse(struct oct_settings *settings, unsigned command, int argc, char **argv);
 
 /* Applies a YAML file of `name: value` lines. */
@@ -87,6 +91,9 @@ int oct_settings_config(struct oct_settings *settings, unsigned command, const c
  * `text` is copied. */
 int oct_settings_set(struct oct_settings *settings, unsigned command,
     const struct oct_option *option, const char *shown, const char *text);
+
+/* Appends to `folders`; `text` is copied. */
+int oct_settings_add_folder(struct oct_settings *settings, const char *text);
 
 /* 1 if oct_settings_set has set the option called `name`, 0 if it has its default. */
 int oct_settings_given(const struct oct_settings *settings, const char *name);

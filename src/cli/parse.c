@@ -133,6 +133,10 @@ static int apply_words(struct oct_settings *settings, unsigned command, poptCont
     const char *word = poptGetArg(context);
     const struct oct_option *data = oct_option_find(command, "data");
 
+    for (; command == OCT_CMD_PLOT && word != NULL; word = poptGetArg(context)) {
+        if (oct_settings_add_folder(settings, word) != OCT_EXIT_OK)
+            return OCT_EXIT_FAILURE;
+    }
     if (word == NULL)
         return OCT_EXIT_OK;
     if (data == NULL)

@@ -1,6 +1,11 @@
 #include "support/runs.h"
 
+#include "support/folder.h"
+
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 oct_trainer *run_open(const struct oct_options *options)
 {
@@ -17,4 +22,17 @@ void run_steps(oct_trainer *t, int steps, double *loss)
         cr_assert_not(r.flagged, "step %d was flagged", i);
         loss[i] = r.loss;
     }
+}
+
+/* Well-formed as far as a test without an XML parser can say; pictures are looked at by people.
+ * PLplot writes every character of a text as a character reference, which also settles escaping. */
+void expect_svg(const char *path, const char *fragment)
+{
+    char *svg = file_read(path, NULL), coded[1024] = "";
+    for (size_t n = 0; *fragment; fragment++)
+        n += (size_t)snprintf(coded + n, sizeof coded - n, "&#x%x;", (unsigned char)*fragment);
+    cr_expect(strncmp(svg, "<?xml", 5) == 0 && strstr(svg, "</svg>"), "%s", path);
+    cr_expect(strstr(svg, coded) != NULL, "no '%s' in %s", coded, path);
+    cr_expect(!strstr(svg, "\"nan") && !strstr(svg, ",nan") && !strstr(svg, "inf,"), "%s", path);
+    free(svg);
 }

@@ -9,4 +9,7 @@ oct_trainer *run_open(const struct oct_options *options);
 /* loss[steps]; a flagged step is a failure. */
 void run_steps(oct_trainer *t, int steps, double *loss);
 
+/* `path` is a whole SVG of finite numbers that shows the text `fragment`. */
+void expect_svg(const char *path, const char *fragment);
+
 #endif
