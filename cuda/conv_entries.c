@@ -1,5 +1,6 @@
 /* The products' checks at plan time, and the entries that are a sweep (conv_sweep.h). */
 #include "backend_check.h"
+#include "conv_fold.h"
 #include "conv_sweep.h"
 #include "conv_wgrad.h"
 
@@ -20,14 +21,19 @@ static enum oct_status check_size(const char *op, const struct oct_conv_shape *v
     const int64_t pixels_x = (int64_t)v->n * v->h * v->w, pixels_y = v->n * p * q;
     const int64_t image_x = (int64_t)v->h * v->w * v->c, image_y = p * q * v->k;
     const int64_t filter = (int64_t)v->r * v->s * v->c;
+    const int64_t most_filter = (int64_t)65535 * 4 * 256; /* sums of wgrad: a grid's second axis */
     if (pixels_x > most || pixels_y > most)
         return oct_fail(OCT_UNSUPPORTED,
             "%s: a batch of %lld pixels, the cuda backend takes %lld: use a smaller batch", op,
             (long long)(pixels_x > pixels_y ? pixels_x : pixels_y), (long long)most);
-    if (image_x > most || image_y > most || filter > most)
+    if (filter > most_filter)
         return oct_fail(OCT_UNSUPPORTED,
-            "%s: an image or filter of %lld elements, the cuda backend takes %lld: use a smaller "
-            "image or fewer channels",
+            "%s: a filter of %lld elements, the cuda backend takes %lld: use fewer channels", op,
+            (long long)filter, (long long)most_filter);
+    if (image_x > most || image_y > most)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: an image of %lld elements, the cuda backend takes %lld: use a smaller image or "
+            "fewer channels",
             op, (long long)(image_x > image_y ? image_x : image_y), (long long)most);
     return OCT_OK;
 }
@@ -52,22 +58,29 @@ enum oct_status oct_cuda_conv_fprop_check(
     (void)backend;
     OCT_TRY(check_int8("conv_fprop", a->x.dtype));
     OCT_TRY(oct_check_conv_fprop(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
     OCT_TRY(check_size("conv_fprop", &a->shape));
+    OCT_TRY(check_size("conv_fprop", &fold.shape));
     OCT_TRY(check_sums("conv_fprop", &a->shape, 0));
-    *workspace = 0;
+    *workspace = oct_gpu_fold_bytes(&fold, a->x.planes);
     return OCT_OK;
 }
 
 enum oct_status oct_cuda_conv_fprop(oct_backend *backend, const struct oct_conv_fprop_args *a)
 {
     struct oct_cuda *cuda = oct_cuda_of(backend);
+    struct oct_operand x = a->x;
+    if (oct_gpu_fold_of(&a->shape).down)
+        OCT_TRY(oct_cuda_fold(cuda, &a->shape, &a->x, a->workspace, &x));
     const struct oct_cuda_sweep_args sweep = {.shape = &a->shape,
-        .x = &a->x,
+        .x = &x,
         .w = &a->w,
         .bias = a->bias,
         .out = a->y,
         .dtype = a->y_dtype,
         .mode = OCT_OVERWRITE,
+        .shift = a->shift,
+        .relu = a->relu,
         .stats = a->stats,
         .tile = cuda->tiles.fprop};
     return oct_cuda_sweep_run(cuda, &sweep);
@@ -104,7 +117,9 @@ enum oct_status oct_cuda_conv_wgrad_check(
 {
     OCT_TRY(check_int8("conv_wgrad", a->x.dtype));
     OCT_TRY(oct_check_conv_wgrad(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
     OCT_TRY(check_size("conv_wgrad", &a->shape));
+    OCT_TRY(check_size("conv_wgrad", &fold.shape));
     *workspace = oct_cuda_wgrad_workspace(oct_cuda_of(backend), a);
     return OCT_OK;
 }

@@ -7,6 +7,8 @@
 #include "backend.h"
 #include "conv_tile.cuh"
 
+#include "base/shift.h"
+
 #include <limits.h>
 
 struct oct_epilogue {
@@ -15,6 +17,8 @@ struct oct_epilogue {
     struct oct_acc_stats stats;            /* sum NULL: none wanted */
     enum oct_dtype dtype;
     enum oct_write mode;
+    struct oct_shift shift; /* dtype s8 */
+    int lowest;
     int w_scale_per_k;
     int rows, columns;    /* of the whole product */
     int grid_h, grid_w;   /* row = (image grid_h + i) grid_w + j */
@@ -34,16 +38,18 @@ template <class T, class Sum> struct oct_piece {
     };
 };
 
+/* Of a thread's four columns. */
 template <class Sum> struct oct_column_stats {
-    int64_t sum, sumsq;
-    Sum min, max;
+    int64_t sum[4], sumsq[4];
+    Sum min[4], max[4];
 };
 
 /* floor(a / 2^h + 1/2) in 32 bits: the inner floor is exact, and its sum with 1 stays in range
  * because |a| <= 127^2 OCT_ACC_MAX_K < 2^31 - 1. */
 static __device__ __forceinline__ int64_t oct_rounded(int32_t a, int h)
 {
-    return h > 0 ? ((a >> (h - 1)) + 1) >> 1 : a;
+    const int up = h > 0;
+    return ((a >> (h - up)) + up) >> up;
 }
 
 static __device__ __forceinline__ int64_t oct_rounded(int64_t a, int h)
@@ -52,13 +58,39 @@ static __device__ __forceinline__ int64_t oct_rounded(int64_t a, int h)
 }
 
 template <class Sum>
-static __device__ __forceinline__ void oct_count(oct_column_stats<Sum> *s, Sum v, int shift)
+static __device__ __forceinline__ void oct_start_stats(oct_column_stats<Sum> *s)
 {
-    const int64_t t = oct_rounded(v, shift);
-    s->sum += v;
-    s->sumsq += t * t;
-    s->min = v < s->min ? v : s->min;
-    s->max = v > s->max ? v : s->max;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        s->sum[i] = s->sumsq[i] = 0;
+        s->min[i] = sizeof(Sum) == 8 ? (Sum)INT64_MAX : (Sum)INT_MAX;
+        s->max[i] = sizeof(Sum) == 8 ? (Sum)INT64_MIN : (Sum)INT_MIN;
+    }
+}
+
+template <class Sum>
+static __device__ __forceinline__ void oct_count(
+    oct_column_stats<Sum> *s, const Sum v[4], int shift)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int64_t t = oct_rounded(v[i], shift);
+        s->sum[i] += v[i];
+        s->sumsq[i] += t * t;
+        s->min[i] = v[i] < s->min[i] ? v[i] : s->min[i];
+        s->max[i] = v[i] > s->max[i] ? v[i] : s->max[i];
+    }
+}
+
+/* oct_real_of_acc: an int32 converts the same from 32 bits. */
+static __device__ __forceinline__ float oct_real_of_sum(int32_t sum, float multiplier)
+{
+    return (float)sum * multiplier;
+}
+
+static __device__ __forceinline__ float oct_real_of_sum(int64_t sum, float multiplier)
+{
+    return oct_real_of_acc(sum, multiplier);
 }
 
 static __device__ __forceinline__ int64_t oct_output_pixel(const oct_epilogue &e, int row)
@@ -74,12 +106,25 @@ static __device__ __forceinline__ int64_t oct_output_pixel(const oct_epilogue &e
 /* What a thread needs for its four neighbouring columns. */
 struct oct_four_columns {
     int first;
-    float multiplier[4], bias[4];
+    float multiplier[4]; /* of codes: integer biases */
 };
+
+static __device__ __forceinline__ oct_four_columns oct_load_shift_columns(
+    const oct_epilogue &e, int first)
+{
+    oct_four_columns c;
+    c.first = first;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        c.multiplier[i] = __int_as_float(first + i < e.columns ? e.shift.bias[first + i] : 0);
+    return c;
+}
 
 static __device__ __forceinline__ oct_four_columns oct_load_columns(
     const oct_epilogue &e, int first)
 {
+    if (e.dtype == OCT_S8)
+        return oct_load_shift_columns(e, first);
     oct_four_columns c;
     const float x_scale = e.x_scale[0];
     c.first = first;
@@ -87,31 +132,36 @@ static __device__ __forceinline__ oct_four_columns oct_load_columns(
     for (int i = 0; i < 4; i++) {
         const bool exists = first + i < e.columns;
         c.multiplier[i] = exists ? x_scale * e.w_scale[e.w_scale_per_k ? first + i : 0] : 0.0f;
-        c.bias[i] = exists && e.bias ? e.bias[first + i] : 0.0f;
     }
     return c;
 }
 
-static __device__ __forceinline__ void oct_write_bf16(
-    const oct_epilogue &e, uint16_t *out, const float v[4], int exist)
+/* Four neighbouring bf16 with v added to each. */
+static __device__ __forceinline__ void oct_add_bf16(float v[4], const uint2 *old)
 {
-    const bool vector = e.columns % 4 == 0, add = e.mode == OCT_ACCUMULATE;
-    uint16_t r[4] = {0, 0, 0, 0};
-    if (vector) {
-        const uint2 old = add ? *(const uint2 *)out : make_uint2(0, 0);
-        r[0] = (uint16_t)old.x, r[1] = (uint16_t)(old.x >> 16);
-        r[2] = (uint16_t)old.y, r[3] = (uint16_t)(old.y >> 16);
+    const uint2 four = *old;
+    const uint32_t bits[4] = {
+        four.x << 16, four.x & 0xffff0000u, four.y << 16, four.y & 0xffff0000u};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = oct_f32_of_bits(bits[i]) + v[i];
+}
+
+static __device__ __forceinline__ void oct_write_bf16(
+    const oct_epilogue &e, uint16_t *out, float v[4], int exist)
+{
+    const bool add = e.mode == OCT_ACCUMULATE;
+    if (e.columns % 4 == 0) {
+        if (add)
+            oct_add_bf16(v, (const uint2 *)out);
+        *(uint2 *)out = make_uint2(oct_bf16_pair(v[0], v[1]), oct_bf16_pair(v[2], v[3]));
+        return;
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        if (!vector && add && i < exist)
-            r[i] = out[i];
-        r[i] = oct_bf16_from_f32(add ? oct_f32_from_bf16(r[i]) + v[i] : v[i]);
-        if (!vector && i < exist)
-            out[i] = r[i];
+        if (i < exist)
+            out[i] = oct_bf16_from_f32(add ? oct_f32_from_bf16(out[i]) + v[i] : v[i]);
     }
-    if (vector)
-        *(uint2 *)out = make_uint2(r[0] | (uint32_t)r[1] << 16, r[2] | (uint32_t)r[3] << 16);
 }
 
 static __device__ __forceinline__ void oct_write_f32(
@@ -131,18 +181,52 @@ static __device__ __forceinline__ void oct_write_f32(
     }
 }
 
+static __device__ __forceinline__ int oct_epilogue_code(int32_t sum, int right, int lowest)
+{
+    return oct_shift_code(sum, right, lowest);
+}
+
+static __device__ __forceinline__ int oct_epilogue_code(int64_t sum, int right, int lowest)
+{
+    return oct_shift_code64(sum, right, lowest);
+}
+
+/* Integers all the way. */
+template <class Sum>
+static __device__ __forceinline__ void oct_write_codes(
+    const oct_epilogue &e, const oct_four_columns &c, int64_t at, const Sum *sums)
+{
+    const int right = e.shift.by[OCT_SHIFT_RIGHT], exist = e.columns - c.first;
+    int8_t *out = (int8_t *)e.out + at;
+    uint32_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int code =
+            oct_epilogue_code(sums[i] + __float_as_int(c.multiplier[i]), right, e.lowest);
+        word |= (uint32_t)(code & 0xff) << (8 * i);
+        if (e.columns % 4 != 0 && i < exist)
+            out[i] = (int8_t)code;
+    }
+    if (e.columns % 4 == 0)
+        *(uint32_t *)out = word;
+}
+
 /* Four sums of one row to the output. */
 template <class Sum>
 static __device__ __forceinline__ void oct_write_four(
     const oct_epilogue &e, const oct_four_columns &c, int row, const Sum *sums)
 {
     const int64_t at = oct_output_pixel(e, row) * e.columns + c.first;
+    if (e.dtype == OCT_S8) {
+        oct_write_codes(e, c, at, sums);
+        return;
+    }
     float v[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        v[i] = oct_real_of_acc(sums[i], c.multiplier[i]);
-        if (e.bias)
-            v[i] = v[i] + c.bias[i];
+        v[i] = oct_real_of_sum(sums[i], c.multiplier[i]);
+        if (e.bias && c.first + i < e.columns)
+            v[i] = v[i] + e.bias[c.first + i];
     }
     if (e.dtype == OCT_BF16)
         oct_write_bf16(e, (uint16_t *)e.out + at, v, e.columns - c.first);
@@ -150,12 +234,72 @@ static __device__ __forceinline__ void oct_write_four(
         oct_write_f32(e, (float *)e.out + at, v, e.columns - c.first);
 }
 
-/* Row of the tile that row `r` of piece (i, half) is. */
-template <class T, class Sum>
-static __device__ __forceinline__ int oct_tile_row(int r, int i, int half)
+/* The output as training has it nearly always: bf16 in whole fours, row after row, no bias. */
+struct oct_plain_rows {
+    char *out;
+    uint32_t row_bytes;
+    int left; /* rows from `out` on; 0 where the columns do not exist */
+    bool add;
+};
+
+static __device__ __forceinline__ bool oct_is_plain(const oct_epilogue &e)
+{
+    return e.dtype == OCT_BF16 && e.every && e.columns % 4 == 0 && !e.bias;
+}
+
+static __device__ __forceinline__ oct_plain_rows oct_plain_rows_of(
+    const oct_epilogue &e, int first, int row)
+{
+    oct_plain_rows p;
+    p.row_bytes = 2 * (uint32_t)e.columns;
+    p.out = (char *)e.out + ((int64_t)row * e.columns + first) * 2;
+    p.left = first < e.columns ? e.rows - row : 0;
+    p.add = e.mode == OCT_ACCUMULATE;
+    return p;
+}
+
+template <class Sum>
+static __device__ __forceinline__ void oct_write_plain(
+    const oct_plain_rows &p, const oct_four_columns &c, int row, const Sum *sums)
+{
+    uint2 *const to = (uint2 *)(p.out + (uint64_t)(uint32_t)row * p.row_bytes);
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        v[i] = oct_real_of_sum(sums[i], c.multiplier[i]);
+    if (p.add)
+        oct_add_bf16(v, to);
+    *to = make_uint2(oct_bf16_pair(v[0], v[1]), oct_bf16_pair(v[2], v[3]));
+}
+
+static __device__ __forceinline__ void oct_store_two(int32_t *to, int32_t a, int32_t b)
+{
+    *(int2 *)to = make_int2(a, b);
+}
+
+static __device__ __forceinline__ void oct_store_two(int64_t *to, int64_t a, int64_t b)
+{
+    *(longlong2 *)to = make_longlong2(a, b);
+}
+
+static __device__ __forceinline__ void oct_load_four(int32_t v[4], const int32_t *from)
+{
+    const int4 four = *(const int4 *)from;
+    v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+}
+
+static __device__ __forceinline__ void oct_load_four(int64_t v[4], const int64_t *from)
+{
+    const longlong2 low = *(const longlong2 *)from, high = *(const longlong2 *)(from + 2);
+    v[0] = low.x, v[1] = low.y, v[2] = high.x, v[3] = high.y;
+}
+
+/* Row of the tile, beyond that of the fragment, that row r of a piece is. A multiple of a pass adds
+ * to a smaller r by itself: warp rows divide a pass or are divided by it. */
+template <class T, class Sum> static __device__ __forceinline__ int oct_tile_row(int r)
 {
     typedef oct_piece<T, Sum> Piece;
-    return r / Piece::WARP_ROWS * T::WARP_ROWS + i * 16 + half * 8 + r % Piece::WARP_ROWS;
+    return r / Piece::WARP_ROWS * T::WARP_ROWS + r % Piece::WARP_ROWS;
 }
 
 /* Fragments i of all warps to shared memory. */
@@ -171,10 +315,28 @@ static __device__ __forceinline__ void oct_put_piece(Sum *piece, const Sum (*sum
         Sum *to = piece + (row + (h - half) * 8) * Piece::PITCH + column;
 #pragma unroll
         for (int j = 0; j < T::NJ; j++) {
-            to[j * 8] = sums[j][2 * h];
-            to[j * 8 + 1] = sums[j][2 * h + 1];
+            oct_store_two(to + j * 8, sums[j][2 * h], sums[j][2 * h + 1]);
         }
     }
+}
+
+/* Sum, minimum or maximum over threads: 4 values of each, of its four columns, become 1 of column
+ * t % COLUMNS. Thread t writes words 4 t .. 4 t + 3, that is row t / FOURS of a table as wide as
+ * the tile; words t, t + 256 .. lie in one column of it. */
+template <class Merge>
+static __device__ __forceinline__ int64_t oct_gather(
+    const int64_t mine[4], int64_t *shared, const Merge &merge)
+{
+    const int t = threadIdx.x;
+    __syncthreads();
+    *(longlong2 *)(shared + 4 * t) = make_longlong2(mine[0], mine[1]);
+    *(longlong2 *)(shared + 4 * t + 2) = make_longlong2(mine[2], mine[3]);
+    __syncthreads();
+    int64_t all = shared[t];
+#pragma unroll
+    for (int i = 1; i < 4; i++)
+        all = merge(all, shared[i * OCT_THREADS + t]);
+    return all;
 }
 
 /* Adds the partial statistics of the threads that share a column, then to the tensor's. */
@@ -182,61 +344,82 @@ template <class T, class Sum>
 static __device__ __forceinline__ void oct_add_stats(
     const oct_epilogue &e, int first_column, const oct_column_stats<Sum> &mine, int64_t *shared)
 {
+    const auto add = [](int64_t a, int64_t b) { return a + b; };
+    const auto least = [](int64_t a, int64_t b) { return a < b ? a : b; };
+    const auto most = [](int64_t a, int64_t b) { return a > b ? a : b; };
+    const int64_t min[4] = {mine.min[0], mine.min[1], mine.min[2], mine.min[3]};
+    const int64_t max[4] = {mine.max[0], mine.max[1], mine.max[2], mine.max[3]};
     const int t = threadIdx.x;
+    int64_t all[4] = {oct_gather(mine.sum, shared, add), oct_gather(mine.sumsq, shared, add),
+        oct_gather(min, shared, least), oct_gather(max, shared, most)};
     __syncthreads();
-    shared[t] = mine.sum;
-    shared[OCT_THREADS + t] = mine.sumsq;
-    shared[2 * OCT_THREADS + t] = mine.min;
-    shared[3 * OCT_THREADS + t] = mine.max;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        shared[i * OCT_THREADS + t] = all[i];
     __syncthreads();
     if (t >= T::COLUMNS || first_column + t >= e.columns)
         return;
-    oct_column_stats<int64_t> all = {mine.sum, mine.sumsq, mine.min, mine.max};
 #pragma unroll
     for (int u = t + T::COLUMNS; u < OCT_THREADS; u += T::COLUMNS) {
-        const int64_t min = shared[2 * OCT_THREADS + u], max = shared[3 * OCT_THREADS + u];
-        all.sum += shared[u];
-        all.sumsq += shared[OCT_THREADS + u];
-        all.min = min < all.min ? min : all.min;
-        all.max = max > all.max ? max : all.max;
+        all[0] += shared[u];
+        all[1] += shared[OCT_THREADS + u];
+        all[2] = least(all[2], shared[2 * OCT_THREADS + u]);
+        all[3] = most(all[3], shared[3 * OCT_THREADS + u]);
     }
     const int k = first_column + t;
-    atomicAdd((unsigned long long *)e.stats.sum + k, (unsigned long long)all.sum);
-    atomicAdd((unsigned long long *)e.stats.sumsq + k, (unsigned long long)all.sumsq);
-    atomicMin((long long *)e.stats.min + k, (long long)all.min);
-    atomicMax((long long *)e.stats.max + k, (long long)all.max);
+    atomicAdd((unsigned long long *)e.stats.sum + k, (unsigned long long)all[0]);
+    atomicAdd((unsigned long long *)e.stats.sumsq + k, (unsigned long long)all[1]);
+    atomicMin((long long *)e.stats.min + k, (long long)all[2]);
+    atomicMax((long long *)e.stats.max + k, (long long)all[3]);
 }
 
 /* The whole tile whose first accumulator is (first_row, first_column). The caller has ended all
- * other use of `shared`. */
+ * other use of `shared`. A thread has the same four columns of every piece, in every PASS-th row:
+ * statistics and output take one read of shared memory. */
 template <class T, class Sum>
 static __device__ __forceinline__ void oct_finish_tile(const oct_epilogue &e, int first_row,
     int first_column, const Sum (*sums)[T::NJ][4], void *shared)
 {
     typedef oct_piece<T, Sum> Piece;
-    enum { FOURS = T::COLUMNS / 4 };
+    enum { FOURS = T::COLUMNS / 4, PASS = OCT_THREADS / FOURS, PASSES = Piece::ROWS / PASS };
+    static_assert(Piece::ROWS % PASS == 0, "every thread has as many rows of a piece");
     Sum *piece = (Sum *)shared;
-    const int t = threadIdx.x, column = t % T::COLUMNS, four = t % FOURS * 4;
+    const int t = threadIdx.x, r = t / FOURS, four = t % FOURS * 4;
     const oct_four_columns c = oct_load_columns(e, first_column + four);
-    oct_column_stats<Sum> stats = {0, 0, sizeof(Sum) == 8 ? (Sum)INT64_MAX : (Sum)INT_MAX,
-        sizeof(Sum) == 8 ? (Sum)INT64_MIN : (Sum)INT_MIN};
+    const int row = first_row + oct_tile_row<T, Sum>(r);
+    const bool plain = oct_is_plain(e), count = e.stats.sum != NULL;
+    const oct_plain_rows rows = oct_plain_rows_of(e, c.first, row);
+    oct_column_stats<Sum> stats;
+    oct_start_stats(&stats);
 #pragma unroll
     for (int i = 0; i < T::MI; i++) {
 #pragma unroll
         for (int half = 0; half < Piece::HALVES; half++) {
+            const Sum *const from = piece + r * Piece::PITCH + four;
             __syncthreads();
             oct_put_piece<T, Sum>(piece, sums[i], half);
             __syncthreads();
-            if (e.stats.sum) {
-                for (int r = t / T::COLUMNS; r < Piece::ROWS; r += OCT_THREADS / T::COLUMNS) {
-                    if (first_row + oct_tile_row<T, Sum>(r, i, half) < e.rows)
-                        oct_count(&stats, piece[r * Piece::PITCH + column], e.stats.shift);
-                }
+#pragma unroll
+            for (int pass = 0; plain && pass < PASSES; pass++) {
+                const int at = i * 16 + half * 8 + oct_tile_row<T, Sum>(pass * PASS);
+                Sum v[4];
+                if (at >= rows.left)
+                    continue;
+                oct_load_four(v, from + pass * PASS * Piece::PITCH);
+                if (count)
+                    oct_count(&stats, v, e.stats.shift);
+                oct_write_plain(rows, c, at, v);
             }
-            for (int r = t / FOURS; r < Piece::ROWS; r += OCT_THREADS / FOURS) {
-                const int row = first_row + oct_tile_row<T, Sum>(r, i, half);
-                if (row < e.rows && c.first < e.columns)
-                    oct_write_four(e, c, row, piece + r * Piece::PITCH + four);
+#pragma unroll 1
+            for (int pass = 0; !plain && pass < PASSES; pass++) {
+                const int at = i * 16 + half * 8 + oct_tile_row<T, Sum>(pass * PASS);
+                Sum v[4];
+                if (at >= rows.left)
+                    continue;
+                oct_load_four(v, from + pass * PASS * Piece::PITCH);
+                if (count)
+                    oct_count(&stats, v, e.stats.shift);
+                oct_write_four(e, c, row + at, v);
             }
         }
     }

@@ -84,42 +84,53 @@ struct depth_walk {
     }
 };
 
-/* Rows of the weights: packed, so that a step is 64 bytes further along. */
+/* Rows of the weights: packed, so that a step is 64 bytes further along. Columns that do not exist
+ * take the last one's weights: their sums are nobody's, and nothing has to be asked in the loop. */
 template <class T> struct weight_rows {
     enum { PER_PASS = OCT_THREADS / 4, COUNT = (T::COLUMNS + PER_PASS - 1) / PER_PASS };
+    static_assert(COUNT <= 2, "one or two rows a thread");
     const int8_t *from;
-    bool exists[COUNT], mine;
+    uint32_t beyond; /* bytes from the first row to the second */
     uint32_t to;
 
     __device__ __forceinline__ void start(const sweep &p, const int8_t *w, int first_column)
     {
         const int row = threadIdx.x >> 2, chunk = threadIdx.x & 3;
-        from = w + (first_column + row) * p.pitch + chunk * 16;
-        mine = row < T::COLUMNS;
-        to = T::ROWS * OCT_SWEEP_STEP + oct_swizzle<4>(row, chunk);
-#pragma unroll
-        for (int i = 0; i < COUNT; i++)
-            exists[i] = first_column + row + i * PER_PASS < p.e.columns;
+        to = oct_keep(oct_swizzle<4>(row, chunk));
+        const int last = p.e.columns - 1, column = min(first_column + row, last);
+        from = w + column * p.pitch + chunk * 16;
+        beyond = (uint32_t)((min(first_column + row + PER_PASS, last) - column) * p.pitch);
     }
 
-    __device__ __forceinline__ const int8_t *source(const sweep &p, int i) const
+    __device__ __forceinline__ const int8_t *source(int i) const
     {
-        return from + i * (PER_PASS * p.pitch);
+        return i ? from + beyond : from;
+    }
+
+    /* Whether the thread has a row: all have where the columns fill a pass. */
+    __device__ __forceinline__ bool mine() const
+    {
+        return T::COLUMNS >= PER_PASS || threadIdx.x < 4 * T::COLUMNS;
     }
 
     __device__ __forceinline__ uint32_t target(uint32_t stage, int i) const
     {
-        return stage + to + i * PER_PASS * OCT_SWEEP_STEP;
+        return stage + to + (T::ROWS + i * PER_PASS) * OCT_SWEEP_STEP;
     }
 
-    __device__ __forceinline__ void issue(const sweep &p, uint32_t stage)
+    __device__ __forceinline__ void next()
     {
-        if (mine) {
+        from += OCT_SWEEP_STEP;
+    }
+
+    __device__ __forceinline__ void issue(uint32_t stage)
+    {
+        if (mine()) {
 #pragma unroll
             for (int i = 0; i < COUNT; i++)
-                oct_copy_16(target(stage, i), source(p, i), exists[i]);
+                oct_copy_16(target(stage, i), source(i), true);
         }
-        from += OCT_SWEEP_STEP;
+        next();
     }
 };
 
@@ -130,7 +141,6 @@ template <class T, load_way LOAD> struct chunk_depth {
     place row[COUNT];
     depth_walk walk;
     weight_rows<T> weights;
-    uint32_t to;
     uint4 held[COUNT > (int)weight_rows<T>::COUNT ? (int)COUNT : (int)weight_rows<T>::COUNT];
 
     __device__ __forceinline__ chunk_depth(const sweep &sweep_of, void *) : p(sweep_of)
@@ -148,7 +158,12 @@ template <class T, load_way LOAD> struct chunk_depth {
         if (LOAD == LOAD_POINT)
             walk.channel = chunk * 16;
         weights.start(p, w, first_column);
-        to = oct_swizzle<4>(at, chunk);
+    }
+
+    /* The chunk of the weights with the same number lies in the same place of its rows. */
+    __device__ __forceinline__ uint32_t target(uint32_t stage, int i) const
+    {
+        return stage + weights.to + i * PER_PASS * OCT_SWEEP_STEP;
     }
 
     __device__ __forceinline__ bool source(int i, const int8_t **from) const
@@ -175,10 +190,10 @@ template <class T, load_way LOAD> struct chunk_depth {
         for (int i = 0; i < COUNT; i++) {
             const int8_t *from;
             const bool valid = source(i, &from);
-            oct_copy_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, from, valid);
+            oct_copy_16(target(stage, i), from, valid);
         }
         next();
-        weights.issue(p, stage);
+        weights.issue(stage);
     }
 
     template <int OPERAND> __device__ __forceinline__ void fetch()
@@ -194,9 +209,8 @@ template <class T, load_way LOAD> struct chunk_depth {
         } else {
 #pragma unroll
             for (int i = 0; i < weights.COUNT; i++)
-                held[i] =
-                    oct_load_global_16(weights.source(p, i), weights.mine && weights.exists[i]);
-            weights.from += OCT_SWEEP_STEP;
+                held[i] = oct_load_global_16(weights.source(i), weights.mine());
+            weights.next();
         }
     }
 
@@ -205,8 +219,8 @@ template <class T, load_way LOAD> struct chunk_depth {
         if (OPERAND == 0) {
 #pragma unroll
             for (int i = 0; i < COUNT; i++)
-                oct_store_shared_16(stage + to + i * PER_PASS * OCT_SWEEP_STEP, held[i]);
-        } else if (weights.mine) {
+                oct_store_shared_16(target(stage, i), held[i]);
+        } else if (weights.mine()) {
 #pragma unroll
             for (int i = 0; i < weights.COUNT; i++)
                 oct_store_shared_16(weights.target(stage, i), held[i]);
@@ -258,7 +272,7 @@ template <class T, load_way LOAD> struct narrow_depth {
                 oct_copy_1(to, from, walk.meets(p, at));
         }
         walk.next(p);
-        weights.issue(p, stage);
+        weights.issue(stage);
     }
 
     template <int OPERAND> __device__ __forceinline__ void fetch()
@@ -442,6 +456,8 @@ static oct_epilogue make_epilogue(
         e.stats = *a->stats;
     e.dtype = a->dtype;
     e.mode = a->mode;
+    e.shift = a->shift;
+    e.lowest = a->relu ? 0 : -OCT_CODE_MAX;
     e.rows = s->images * s->h.out * s->w.out;
     e.columns = s->columns;
     e.grid_h = s->h.out;

@@ -18,6 +18,8 @@ struct oct_cuda_sweep_args {
     void *out;
     enum oct_dtype dtype;
     enum oct_write mode;
+    struct oct_shift shift; /* dtype s8 */
+    int relu;               /* dtype s8 */
     const struct oct_acc_stats *stats;
     int tile; /* forced tile configuration, or 0 */
 };

@@ -7,6 +7,8 @@
 #include "conv_wgrad.h"
 
 #include "base/gpu_cut.h"
+#include "conv_fold.cuh"
+#include "conv_fold.h"
 #include "conv_tile.cuh"
 
 enum { STEP_PIXELS = OCT_GPU_STEP_PIXELS };
@@ -19,9 +21,12 @@ struct gradient {
     int columns; /* taps x channels */
     int pixels, steps, split_steps;
     int column_tiles;
-    int bytes_x, bytes_dy;      /* of a copy, in the narrow kernel */
-    int pass_n, pass_h, pass_w; /* pixels between two copies of a thread, decomposed */
-    int32_t *partial;           /* [split][k][pitch], or NULL: one split, convert at once */
+    int bytes_x, bytes_dy;         /* of a copy, in the narrow kernel */
+    int pass_n, pass_h, pass_w;    /* pixels between two copies of a thread, decomposed */
+    int64_t step_dy;               /* the wide kernels' step of STEP_PIXELS, in bytes of dY */
+    int step_line, step_h, step_w; /* and in lines and columns of x */
+    int end_h, end_w;              /* what outputs come to in x, where h and w start anew */
+    int32_t *partial;              /* [split][k][pitch], or NULL: one split, convert at once */
     int64_t pitch;
     const float *x_scale, *dy_scale;
     int dy_scale_per_k;
@@ -165,64 +170,199 @@ struct x_walk {
     }
 };
 
+/* Where both channel numbers are multiples of 16, a thread brings COUNT 16-byte chunks of one pixel
+ * a step, half a row of shared memory apart. Rows and columns that do not exist take the last ones'
+ * bytes: their sums are nobody's, and nothing has to be asked in the loop. */
+template <int BYTES> struct chunks {
+    enum { PER_ROW = BYTES < 64 ? BYTES / 16 : 4, COUNT = BYTES / 16 / PER_ROW };
+
+    static __device__ __forceinline__ bool mine()
+    {
+        return PER_ROW == 4 || threadIdx.x < PER_ROW * STEP_PIXELS;
+    }
+
+    static __device__ __forceinline__ int row()
+    {
+        return threadIdx.x / PER_ROW;
+    }
+
+    /* Odd rows begin with the other half, so that eight threads meet all banks. */
+    static __device__ __forceinline__ int chunk(int i)
+    {
+        return threadIdx.x % PER_ROW + (COUNT == 2 ? ((row() + i) & 1) * PER_ROW : 0);
+    }
+
+    static __device__ __forceinline__ int column(int i, int first, int end)
+    {
+        return min(first + chunk(i) * 16, end - 16);
+    }
+
+    /* Of the first chunk; the second lies in the other half of the row. */
+    static __device__ __forceinline__ uint32_t target()
+    {
+        return oct_keep(oct_swizzle<BYTES / 16>(row(), chunk(0)));
+    }
+};
+
+template <int BYTES> struct dy_chunks {
+    typedef chunks<BYTES> Chunks;
+    enum { COUNT = Chunks::COUNT };
+    const int8_t *from[COUNT];
+
+    __device__ __forceinline__ void start(const gradient &p, int first_pixel, int first_k)
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            from[i] = p.dy + (int64_t)(first_pixel + Chunks::row()) * p.k +
+                      Chunks::column(i, first_k, p.k);
+    }
+
+    /* left: pixels of the tensor from that of the thread's chunks of X on. */
+    __device__ __forceinline__ bool source(
+        const gradient &, int i, int left, const int8_t **at) const
+    {
+        *at = from[i];
+        return left > (Chunks::PER_ROW == 4 ? 0 : Chunks::row() - (int)threadIdx.x / 4);
+    }
+
+    __device__ __forceinline__ void next(const gradient &p)
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            from[i] += p.step_dy;
+    }
+};
+
+/* The input pixel of an output pixel (n, h, w) at tap 0 without padding, moved by STEP_PIXELS
+ * output pixels a step; a chunk's tap adds to it. */
+template <int BYTES> struct x_chunks {
+    typedef chunks<BYTES> Chunks;
+    enum { COUNT = Chunks::COUNT };
+    static_assert(Chunks::PER_ROW == 4, "left counts from these rows");
+    const int8_t *from[COUNT]; /* of pixel 0, tap and channel added: possibly outside */
+    int tap_h[COUNT], tap_w[COUNT];
+    int line, h, w; /* line: n in_h */
+
+    __device__ __forceinline__ void start(const gradient &p, int first_pixel, int first_column)
+    {
+        const int pixel = first_pixel + Chunks::row(), row = pixel / p.out_w, n = row / p.out_h;
+        line = n * p.in_h;
+        h = (row - n * p.out_h) * p.stride_h;
+        w = (pixel - row * p.out_w) * p.stride_w;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const int column = Chunks::column(i, first_column, p.columns),
+                      tap = column / p.channels;
+            const int r = tap / p.taps_w;
+            tap_h[i] = r * p.dilation_h - p.pad_h;
+            tap_w[i] = (tap - r * p.taps_w) * p.dilation_w - p.pad_w;
+            from[i] = p.x + ((int64_t)tap_h[i] * p.in_w + tap_w[i]) * p.channels +
+                      (column - tap * p.channels);
+        }
+    }
+
+    __device__ __forceinline__ bool source(
+        const gradient &p, int i, int left, const int8_t **at) const
+    {
+        *at = oct_element(from[i], (uint32_t)((line + h) * p.in_w + w), (uint32_t)p.channels);
+        return (unsigned)(h + tap_h[i]) < (unsigned)p.in_h &&
+               (unsigned)(w + tap_w[i]) < (unsigned)p.in_w && left > 0;
+    }
+
+    __device__ __forceinline__ void next(const gradient &p)
+    {
+        line += p.step_line;
+        h += p.step_h;
+        w += p.step_w;
+        if (w >= p.end_w) {
+            w -= p.end_w;
+            h += p.stride_h;
+        }
+        if (h >= p.end_h) {
+            h -= p.end_h;
+            line += p.in_h;
+        }
+    }
+};
+
 /* Both operands in 16-byte copies. */
 template <class T> struct wide_pixels {
     enum { STAGED = 1, X_AT = T::ROWS * STEP_PIXELS };
-    typedef share<T::ROWS, 16> ShareDy;
-    typedef share<T::COLUMNS, 16> ShareX;
+    typedef dy_chunks<T::ROWS> Dy;
+    typedef x_chunks<T::COLUMNS> X;
     const gradient &p;
-    dy_walk dy;
-    x_walk x;
-    uint4 held[(int)ShareDy::COUNT > (int)ShareX::COUNT ? ShareDy::COUNT : ShareX::COUNT];
+    Dy dy;
+    X x;
+    uint32_t to_dy, to_x;
+    int left;
+    uint4 held[(int)Dy::COUNT > (int)X::COUNT ? Dy::COUNT : X::COUNT];
 
     __device__ __forceinline__ wide_pixels(
         const gradient &g, int first_pixel, int first_k, int first_column)
         : p(g)
     {
-        dy.start<ShareDy>(p, first_pixel, first_k);
-        x.start<ShareX>(p, first_pixel, first_column);
+        dy.start(p, first_pixel, first_k);
+        x.start(p, first_pixel, first_column);
+        to_dy = Dy::Chunks::target();
+        to_x = T::ROWS == T::COLUMNS ? to_dy : X::Chunks::target();
+        left = p.pixels - first_pixel - X::Chunks::row();
+    }
+
+    template <class Operand> __device__ __forceinline__ void copy(Operand &operand, uint32_t to)
+    {
+#pragma unroll
+        for (int i = 0; i < Operand::COUNT; i++) {
+            const int8_t *from;
+            const bool valid = operand.source(p, i, left, &from);
+            if (Operand::Chunks::mine())
+                oct_copy_16(to ^ i * 64, from, valid);
+        }
+        operand.next(p);
+    }
+
+    template <class Operand> __device__ __forceinline__ void take(Operand &operand)
+    {
+#pragma unroll
+        for (int i = 0; i < Operand::COUNT; i++) {
+            const int8_t *from;
+            const bool valid = operand.source(p, i, left, &from);
+            held[i] = oct_load_global_16(from, valid && Operand::Chunks::mine());
+        }
+        operand.next(p);
+    }
+
+    template <class Operand> __device__ __forceinline__ void put(uint32_t to) const
+    {
+#pragma unroll
+        for (int i = 0; i < Operand::COUNT; i++) {
+            if (Operand::Chunks::mine())
+                oct_store_shared_16(to ^ i * 64, held[i]);
+        }
     }
 
     __device__ __forceinline__ void issue(uint32_t stage)
     {
-        dy.issue<ShareDy>(p, stage);
-        x.issue<ShareX>(p, stage + X_AT);
+        copy(dy, stage + to_dy);
+        copy(x, stage + X_AT + to_x);
+        left -= STEP_PIXELS;
     }
 
     template <int OPERAND> __device__ __forceinline__ void fetch()
     {
         if (OPERAND == 0) {
-#pragma unroll
-            for (int i = 0; i < ShareDy::COUNT; i++) {
-                held[i] = oct_load_global_16(dy.from, dy.valid(p));
-                dy.next<ShareDy>(p);
-            }
+            take(dy);
         } else {
-#pragma unroll
-            for (int i = 0; i < ShareX::COUNT; i++) {
-                const int8_t *from;
-                const bool valid = x.source(p, &from);
-                held[i] = oct_load_global_16(from, valid);
-                x.next(p);
-            }
+            take(x);
+            left -= STEP_PIXELS;
         }
     }
 
     template <int OPERAND> __device__ __forceinline__ void stash(uint32_t stage)
     {
-        if (OPERAND == 0) {
-#pragma unroll
-            for (int i = 0; i < ShareDy::COUNT; i++) {
-                if (ShareDy::mine())
-                    oct_store_shared_16(stage + ShareDy::target(i), held[i]);
-            }
-        } else {
-#pragma unroll
-            for (int i = 0; i < ShareX::COUNT; i++) {
-                if (ShareX::mine())
-                    oct_store_shared_16(stage + X_AT + ShareX::target(i), held[i]);
-            }
-        }
+        if (OPERAND == 0)
+            put<Dy>(stage + to_dy);
+        else
+            put<X>(stage + X_AT + to_x);
     }
 };
 
@@ -399,18 +539,38 @@ static __global__ void __launch_bounds__(OCT_THREADS, 2)
 /* The partial sums of up to four pairs of planes to the gradient. */
 struct reduction {
     gradient g;
+    oct_folded folded;
     int splits, pairs;
     int shift[4];
 };
 
+/* The same of a folded input: what stands for no weight is dropped. */
+static __device__ __forceinline__ void write_folded(
+    const reduction &r, int k, int column, const int64_t v[4])
+{
+    const gradient &p = r.g;
+    const float multiplier = p.x_scale[0] * p.dy_scale[p.dy_scale_per_k ? k : 0];
+    const int64_t row = (int64_t)k * r.folded.r * r.folded.s * r.folded.c;
+    oct_unfolding place;
+    place.start(r.folded, column);
+#pragma unroll
+    for (int i = 0; i < 4; i++, place.next(r.folded)) {
+        const int at = place.index(r.folded);
+        if (at < 0)
+            continue;
+        float *const to = p.dw + row + at;
+        const float f = oct_real_of_acc(v[i], multiplier);
+        *to = p.mode == OCT_ACCUMULATE ? *to + f : f;
+    }
+}
+
 static __global__ void __launch_bounds__(OCT_THREADS)
     reduce_kernel(const __grid_constant__ reduction r)
 {
-    const int64_t fours = r.g.pitch / 4, at = (int64_t)blockIdx.x * OCT_THREADS + threadIdx.x;
     const int64_t stride = r.g.k * r.g.pitch;
-    const int k = (int)(at / fours), column = (int)(at - k * fours) * 4;
+    const int k = (int)blockIdx.x, column = ((int)blockIdx.y * OCT_THREADS + threadIdx.x) * 4;
     int64_t total[4] = {0, 0, 0, 0};
-    if (k >= r.g.k)
+    if (column >= r.g.pitch)
         return;
     const int32_t *from = r.g.partial + k * r.g.pitch + column;
 #pragma unroll
@@ -423,7 +583,10 @@ static __global__ void __launch_bounds__(OCT_THREADS)
             total[3] += (int64_t)v.w << r.shift[pair];
         }
     }
-    write_gradient(r.g, k, column, total);
+    if (r.folded.down)
+        write_folded(r, k, column, total);
+    else
+        write_gradient(r.g, k, column, total);
 }
 
 /* ---- host ---- */
@@ -459,7 +622,9 @@ extern "C" size_t oct_cuda_wgrad_workspace(
     const struct oct_cuda *cuda, const struct oct_conv_wgrad_args *a)
 {
     const cut_of_gradient cut = make_cut(cuda, &a->shape);
-    return oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    return oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a)) +
+           oct_gpu_fold_bytes(&fold, a->x.planes);
 }
 
 template <class T, class Loader>
@@ -469,6 +634,12 @@ static enum oct_status launch(
     const int bytes = oct_stages_of(cuda->arch) * (T::ROWS + T::COLUMNS) * STEP_PIXELS;
     const int pass = OCT_THREADS * x_copy / T::COLUMNS, lines = pass / p->out_w;
     const dim3 grid((unsigned)(cut->k_tiles * cut->column_tiles), (unsigned)cut->splits);
+    p->step_dy = (int64_t)STEP_PIXELS * p->k;
+    p->step_w = STEP_PIXELS % p->out_w * p->stride_w;
+    p->step_h = STEP_PIXELS / p->out_w % p->out_h * p->stride_h;
+    p->step_line = STEP_PIXELS / p->out_w / p->out_h * p->in_h;
+    p->end_w = p->out_w * p->stride_w;
+    p->end_h = p->out_h * p->stride_h;
     p->pass_w = pass % p->out_w;
     p->pass_h = lines % p->out_h;
     p->pass_n = lines / p->out_h;
@@ -493,7 +664,8 @@ static enum oct_status launch_pair(
 
 static gradient make_gradient(const struct oct_conv_wgrad_args *a, const cut_of_gradient *cut)
 {
-    const struct oct_conv_shape *v = &a->shape;
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    const struct oct_conv_shape *v = &fold.shape;
     gradient p = {};
     p.images = v->n;
     p.in_h = v->h;
@@ -531,14 +703,19 @@ extern "C" enum oct_status oct_cuda_conv_wgrad(
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     const cut_of_gradient cut = make_cut(cuda, &a->shape);
     const int64_t part = a->shape.k * cut.pitch;
+    const size_t partial_bytes = oct_gpu_gradient_workspace(&a->shape, &cut, pairs_of(a));
+    struct oct_operand x = a->x;
     reduction r = {};
     r.g = make_gradient(a, &cut);
+    r.folded = oct_folded_of(&a->shape);
     r.splits = cut.splits;
     r.pairs = pairs_of(a);
-    int32_t *const partial = r.pairs * cut.splits > 1 ? (int32_t *)a->workspace : NULL;
+    int32_t *const partial = partial_bytes ? (int32_t *)a->workspace : NULL;
+    if (r.folded.down) /* behind the partial sums, which are whole 16-byte chunks */
+        OCT_TRY(oct_cuda_fold(cuda, &a->shape, &a->x, (char *)a->workspace + partial_bytes, &x));
     for (int pair = 0; pair < r.pairs; pair++) {
         const int of_x = pair / a->dy.planes, of_dy = pair % a->dy.planes;
-        r.g.x = (const int8_t *)(of_x ? a->x.data_lo : a->x.data);
+        r.g.x = (const int8_t *)(of_x ? x.data_lo : x.data);
         r.g.dy = (const int8_t *)(of_dy ? a->dy.data_lo : a->dy.data);
         r.g.partial = partial ? partial + pair * cut.splits * part : NULL;
         r.shift[pair] = OCT_PLANE_SHIFT * (a->x.planes - 1 - of_x + a->dy.planes - 1 - of_dy);
@@ -547,7 +724,8 @@ extern "C" enum oct_status oct_cuda_conv_wgrad(
     if (!partial)
         return OCT_OK;
     r.g.partial = partial;
-    reduce_kernel<<<ceil_div(part / 4, OCT_THREADS), OCT_THREADS, 0, cuda->stream>>>(r);
+    const dim3 grid((unsigned)a->shape.k, (unsigned)ceil_div(cut.pitch / 4, OCT_THREADS));
+    reduce_kernel<<<grid, OCT_THREADS, 0, cuda->stream>>>(r);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;
 }

@@ -104,12 +104,18 @@ enum oct_status oct_cuda_affine_finalize(oct_backend *, const struct oct_affine_
 enum oct_status oct_cuda_affine_bwd_finalize(
     oct_backend *, const struct oct_affine_bwd_finalize_args *);
 
+/* shift.cu */
+enum oct_status oct_cuda_shift_finalize(oct_backend *, const struct oct_shift_finalize_args *);
+enum oct_status oct_cuda_act_shift(oct_backend *, const struct oct_act_shift_args *);
+
 /* pool.cu, image.cu, loss.cu, update.cu */
 enum oct_status oct_cuda_pool(oct_backend *, const struct oct_pool_args *);
 enum oct_status oct_cuda_pool_bwd(oct_backend *, const struct oct_pool_bwd_args *);
 enum oct_status oct_cuda_image(oct_backend *, const struct oct_image_args *);
 enum oct_status oct_cuda_loss(oct_backend *, const struct oct_loss_args *);
 enum oct_status oct_cuda_sgd(oct_backend *, const struct oct_sgd_args *);
+enum oct_status oct_cuda_regrid(oct_backend *, const struct oct_regrid_args *);
+enum oct_status oct_cuda_sgd_fixed(oct_backend *, const struct oct_sgd_fixed_args *);
 enum oct_status oct_cuda_ema(oct_backend *, const struct oct_ema_args *);
 
 #ifdef __cplusplus

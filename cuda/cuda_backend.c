@@ -124,11 +124,15 @@ static void install(oct_backend *table)
     table->bn_bwd_apply = oct_cuda_bn_bwd_apply;
     table->affine_finalize = oct_cuda_affine_finalize;
     table->affine_bwd_finalize = oct_cuda_affine_bwd_finalize;
+    table->shift_finalize = oct_cuda_shift_finalize;
+    table->act_shift = oct_cuda_act_shift;
     table->pool = oct_cuda_pool;
     table->pool_bwd = oct_cuda_pool_bwd;
     table->image = oct_cuda_image;
     table->loss = oct_cuda_loss;
     table->sgd = oct_cuda_sgd;
+    table->regrid = oct_cuda_regrid;
+    table->sgd_fixed = oct_cuda_sgd_fixed;
     table->ema = oct_cuda_ema;
 }
 

@@ -10,6 +10,7 @@
 #define OCT_CUDA_ELEMENTWISE_CUH
 
 #include "cuda.h"
+#include "ptx.cuh"
 
 #include "base/numeric.h"
 
@@ -141,6 +142,53 @@ template <int V> OCT_DEVICE_INLINE void store_codes(int8_t *q, int64_t i, const 
                        (uint32_t)(code[k + 2] & 0xff) << 16 | (uint32_t)code[k + 3] << 24;
         store_words<V / 4>(q + i, w);
     }
+}
+
+/* V codes that are the low bytes of words. */
+template <int V>
+OCT_DEVICE_INLINE void store_low_bytes(int8_t *q, int64_t i, const uint32_t (&word)[V])
+{
+    if constexpr (V == 1) {
+        q[i] = (int8_t)word[0];
+    } else if constexpr (V == 2) {
+        *(uint16_t *)(q + i) = (uint16_t)oct_permute<0x0040>(word[0], word[1]);
+    } else {
+        uint32_t w[V / 4];
+#pragma unroll
+        for (int k = 0; k < V; k += 4)
+            w[k / 4] = oct_permute<0x5410>(oct_permute<0x0040>(word[k], word[k + 1]),
+                oct_permute<0x0040>(word[k + 2], word[k + 3]));
+        store_words<V / 4>(q + i, w);
+    }
+}
+
+/* oct_quantise of V values to codes of one plane, uniform and nearest, in few instructions: minimum
+ * and maximum drop NaN for the bound as oct_clampf does, and adding 1.5 2^23 leaves the rounded
+ * code in a float's low byte. Counts what is clipped. */
+template <int V>
+OCT_DEVICE_INLINE void put_nearest_codes(
+    int8_t *q, int64_t i, const float (&x)[V], const float (&inverse)[V], uint32_t *saturated)
+{
+    const float most = (float)OCT_CODE_MAX;
+    uint32_t word[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        const float v = x[k] * inverse[k];
+        word[k] = oct_bits_of_f32(fmaxf(fminf(v, most), -most) + 12582912.0f);
+        oct_count_above(saturated, fabsf(v), most);
+    }
+    store_low_bytes<V>(q, i, word);
+}
+
+/* 0, or NaN once a value was not finite. */
+OCT_DEVICE_INLINE float stain(float stained, float value)
+{
+    return fmaf(value, 0.0f, stained);
+}
+
+OCT_DEVICE_INLINE bool is_stained(float stained)
+{
+    return stained != stained;
 }
 
 /* |x| as an integer that orders like it, NaN above Inf. */

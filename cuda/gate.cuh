@@ -14,7 +14,7 @@ static inline __host__ __device__ enum gate gate_of(int relu, const uint8_t *mas
 /* Bits of the elements from i on, lowest first, up to the end of i's byte. */
 OCT_DEVICE_INLINE uint32_t mask_bits(const uint8_t *mask, int64_t i)
 {
-    return (uint32_t)mask[i / 8] >> (int)(i & 7);
+    return (uint32_t)mask[(uint64_t)i / 8] >> ((uint32_t)i & 7);
 }
 
 OCT_DEVICE_INLINE float gate_dz(

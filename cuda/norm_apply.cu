@@ -32,8 +32,7 @@ struct apply_consts {
 
 template <int V> struct apply_tally {
     uint32_t saturated[2], above_all, above[V];
-    float amax[V];
-    bool strange;
+    float amax[V], stained;
 };
 
 template <int V>
@@ -47,6 +46,9 @@ OCT_DEVICE_INLINE void load_apply_channels(
     load_floats<V>(p->jx, OCT_F32, g.jx, channel);
     load_floats<V>(p->m1, OCT_F32, g.m1, channel);
     load_floats<V>(p->m2, OCT_F32, g.m2, channel);
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        p->sigma[k] = INFINITY; /* nothing is above */
     if (g.above)
         load_floats<V>(p->sigma, OCT_F32, g.sigma, channel);
     if (!g.q_channel)
@@ -82,6 +84,10 @@ OCT_DEVICE_INLINE void put_codes(int8_t *q, int8_t *q_lo, int64_t i, const float
 {
     const int code_max = PLANES && q_lo ? (int)OCT_CODE16_MAX : (int)OCT_CODE_MAX;
     int code[V];
+    if (!PLANES && !GRID && !random.stochastic) {
+        put_nearest_codes<V>(q, i, dy, inverse, saturated);
+        return;
+    }
 #pragma unroll
     for (int k = 0; k < V; k++) {
         const uint32_t byte = (random.word >> (8 * k)) & 0xffu;
@@ -91,7 +97,7 @@ OCT_DEVICE_INLINE void put_codes(int8_t *q, int8_t *q_lo, int64_t i, const float
             code[k] = oct_quantise_on(grid, dy[k], inverse[k], code_max);
         else
             code[k] = oct_quantise(dy[k], inverse[k], code_max);
-        *saturated += fabsf(dy[k] * inverse[k]) > (float)code_max;
+        oct_count_above(saturated, fabsf(dy[k] * inverse[k]), (float)code_max);
     }
     if (PLANES && q_lo) {
         int lo[V];
@@ -178,16 +184,16 @@ OCT_DEVICE_INLINE void apply_vector(const apply_job &job, enum gate gate,
         dz[k] = gate_dz(gate, dz[k], y[k], channels.a[k], channels.b[k], bits >> k & 1u);
         const float xhat = oct_affine(y[k], channels.ix[k], channels.jx[k]);
         dy[k] = oct_bn_dy(dz[k], xhat, channels.a[k], channels.m1[k], channels.m2[k]);
-        tally->strange |= oct_not_finite(dy[k]);
-        tally->above_all += fabsf(dy[k]) > consts.sigma_all;
+        tally->stained = stain(tally->stained, dy[k]);
+        oct_count_above(&tally->above_all, fabsf(dy[k]), consts.sigma_all);
     }
     if (g.d_residual && !(FULL && g.residual_mask))
         put_values<V>(g.d_residual_dtype, g.d_residual, g.d_residual_mode, i, dz);
     if (job.channel_statistics) {
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            tally->amax[k] = fabsf(dy[k]) > tally->amax[k] ? fabsf(dy[k]) : tally->amax[k];
-            tally->above[k] += g.above && fabsf(dy[k]) > channels.sigma[k];
+            tally->amax[k] = fmaxf(tally->amax[k], fabsf(dy[k])); /* NaN does not count */
+            oct_count_above(&tally->above[k], fabsf(dy[k]), channels.sigma[k]);
         }
     }
     if (!HOT && g.dy)
@@ -226,7 +232,7 @@ OCT_DEVICE_INLINE void publish_channels(const oct_bn_bwd_apply_args &g, const ui
 template <int V>
 OCT_DEVICE_INLINE void publish_tally(const oct_bn_bwd_apply_args &g, const apply_tally<V> &tally)
 {
-    block_raise(g.flag, tally.strange);
+    block_raise(g.flag, is_stained(tally.stained));
     if (g.above_all)
         block_add(g.above_all, tally.above_all);
     if (g.saturated) {

@@ -56,7 +56,9 @@ OCT_DEVICE_INLINE oct_bn_moments moments_of(const finalize_job &job, int c)
         job.acc.sum[c], job.acc.sumsq[c], job.acc.shift, g.count, multiplier_of(g, c));
 }
 
-OCT_DEVICE_INLINE void find_extremes(const finalize_job &job, const oct_bn_affine &affine, int c)
+/* z = fl(fl(last.x t) + last.y) with t = y, or xhat on its grid. */
+OCT_DEVICE_INLINE void find_extremes(
+    const finalize_job &job, const oct_bn_affine &affine, float2 last, int c)
 {
     const oct_bn_finalize_args &g = job.args;
     float low, high;
@@ -70,8 +72,12 @@ OCT_DEVICE_INLINE void find_extremes(const finalize_job &job, const oct_bn_affin
     }
     if (g.xhat_max)
         g.xhat_max[c] = oct_bn_affine_max(affine.ix, affine.jx, low, high, 0);
+    if (g.rounding.xhat > 0.0f) { /* rounding is monotonic: the extremes stay at the ends */
+        low = oct_bn_xhat_rounded(low, affine.ix, affine.jx, g.rounding.xhat);
+        high = oct_bn_xhat_rounded(high, affine.ix, affine.jx, g.rounding.xhat);
+    }
     if (g.z_amax && !g.clip_lo)
-        g.z_amax[c] = oct_bn_affine_max(affine.a, affine.b, low, high, g.relu);
+        g.z_amax[c] = oct_bn_affine_max(last.x, last.y, low, high, g.relu);
 }
 
 /* What a clipped channel is known for before its y is there. */
@@ -93,7 +99,17 @@ OCT_KERNEL_OF(1) finalize_kernel(const finalize_job job)
 
     for (int c = threadIdx.x; c < g.channels; c += THREADS) {
         const oct_bn_moments moments = moments_of(job, c);
-        const oct_bn_affine affine = oct_bn_affine_of(moments, g.gamma[c], g.beta[c], g.eps);
+        const bool rounds = g.rounding.xhat > 0.0f;
+        const float gamma = rounds ? oct_on_grid(g.gamma[c], g.rounding.affine) : g.gamma[c];
+        const float beta = rounds ? oct_on_grid(g.beta[c], g.rounding.affine) : g.beta[c];
+        const oct_bn_affine affine = rounds
+                                         ? oct_bn_affine_rounded(moments, gamma, beta, g.rounding)
+                                         : oct_bn_affine_of(moments, gamma, beta, g.eps);
+        float2 last = make_float2(affine.a, affine.b);
+        if (rounds) {
+            g.gamma_q[c] = last.x = gamma;
+            g.beta_q[c] = last.y = beta;
+        }
         g.a[c] = affine.a;
         g.b[c] = affine.b;
         g.ix[c] = affine.ix;
@@ -101,7 +117,7 @@ OCT_KERNEL_OF(1) finalize_kernel(const finalize_job job)
         if (g.clip_lo)
             find_clip(g, c);
         if (g.xhat_max || (g.z_amax && !g.clip_lo))
-            find_extremes(job, affine, c);
+            find_extremes(job, affine, last, c);
         if (g.training) {
             strange |= oct_not_finite((float)moments.mean);
             strange |= oct_not_finite(oct_bn_unbiased(moments.var, g.count));
@@ -138,8 +154,8 @@ extern "C" enum oct_status oct_cuda_bn_finalize(
 
 enum { ACT_V = 8 }; /* channels a thread: 16 bytes of bf16, 8 of codes, one byte of the mask */
 
-/* FULL kernels know clips of channels, a count of y and grids; two blocks leave them 128 registers.
- * The others stay as small as they are without. */
+/* FULL kernels know clips of channels, a rounded xhat, a count of y and grids; two blocks leave
+ * them 128 registers. The others stay as small as they are without. */
 constexpr int act_blocks(bool full)
 {
     return full ? 2 : KERNEL_BLOCKS;
@@ -149,8 +165,9 @@ template <int V, bool FULL> struct act_channels {
     float a[V], b[V];
 };
 
+/* A channel is clipped to [p, q], or has xhat = p y + q rounded. */
 template <int V> struct act_channels<V, true> {
-    float a[V], b[V], lo[V], hi[V];
+    float a[V], b[V], p[V], q[V];
 };
 
 template <int V, bool FULL>
@@ -163,23 +180,25 @@ OCT_DEVICE_INLINE void load_act_channels(
     load_floats<V>(channels->b, OCT_F32, g.b, channel);
     if constexpr (FULL) {
         if (g.clip_lo) {
-            load_floats<V>(channels->lo, OCT_F32, g.clip_lo, channel);
-            load_floats<V>(channels->hi, OCT_F32, g.clip_hi, channel);
+            load_floats<V>(channels->p, OCT_F32, g.clip_lo, channel);
+            load_floats<V>(channels->q, OCT_F32, g.clip_hi, channel);
+        } else if (g.xhat_steps > 0.0f) {
+            load_floats<V>(channels->p, OCT_F32, g.ix, channel);
+            load_floats<V>(channels->q, OCT_F32, g.jx, channel);
         }
     }
 }
 
 /* What a thread found. */
 struct act_tally {
-    float amax;
+    float amax, stained;
     uint32_t saturated, clipped, y_above;
-    bool strange;
 };
 
 /* u clipped to its channel's range; the bit says whether it was inside. */
 OCT_DEVICE_INLINE float act_clip(float u, float lo, float hi, uint32_t *inside, act_tally *tally)
 {
-    tally->strange |= oct_not_finite(u);
+    tally->stained = stain(tally->stained, u);
     tally->clipped += u > hi || (u < lo && lo != 0.0f);
     *inside = u > lo && u < hi;
     const float raised = u > lo ? u : lo;
@@ -203,15 +222,19 @@ OCT_DEVICE_INLINE uint32_t act_values(float (&z)[V], const oct_act_fwd_args &g, 
         uint32_t inside = 0;
         if (FULL && g.y_above)
             tally->y_above += fabsf(z[k]) > g.y_limit;
+        if constexpr (FULL) {
+            if (g.xhat_steps > 0.0f)
+                z[k] = oct_bn_xhat_rounded(z[k], channels.p[k], channels.q[k], g.xhat_steps);
+        }
         if (g.a)
             z[k] = oct_affine(z[k], channels.a[k], channels.b[k]);
         if constexpr (FULL) {
             if (g.clip_lo)
-                z[k] = act_clip(z[k], channels.lo[k], channels.hi[k], &inside, tally);
+                z[k] = act_clip(z[k], channels.p[k], channels.q[k], &inside, tally);
         }
         if (RESIDUAL != NONE && g.residual)
             z[k] = z[k] + (residual_dtype == OCT_S8 ? r[k] * residual_scale : r[k]);
-        tally->strange |= oct_not_finite(z[k]);
+        tally->stained = stain(tally->stained, z[k]);
         if (g.relu)
             z[k] = z[k] > 0.0f ? z[k] : 0.0f;
         bits |= (inside && (!g.relu || z[k] > 0.0f) ? 1u : 0u) << k;
@@ -240,23 +263,36 @@ template <int V> OCT_DEVICE_INLINE uint32_t sign_bits(const float (&z)[V])
     return bits;
 }
 
+template <int V>
+OCT_DEVICE_INLINE void put_grid_codes(
+    const oct_act_fwd_args &g, int64_t i, const float (&z)[V], float inverse, act_tally *tally)
+{
+    int code[V];
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        code[k] = oct_quantise_on(g.x_range.grid, z[k], inverse, OCT_CODE_MAX);
+        oct_count_above(&tally->saturated, fabsf(z[k] * inverse), (float)OCT_CODE_MAX);
+    }
+    store_codes<V>((int8_t *)g.x, i, code);
+}
+
 template <int V, int X, bool FULL>
 OCT_DEVICE_INLINE void act_outputs(
     const oct_act_fwd_args &g, int64_t i, const float (&z)[V], float inverse, act_tally *tally)
 {
     if (g.trunk)
         store_floats<V>(g.trunk_dtype, g.trunk, i, z);
-    if (X == ANY && !g.x)
+    if (X == NONE || (X == ANY && !g.x))
         return;
     if (X == OCT_S8 || g.x_dtype == OCT_S8) {
-        int code[V];
+        float inverses[V];
 #pragma unroll
-        for (int k = 0; k < V; k++) {
-            code[k] = FULL ? oct_quantise_on(g.x_range.grid, z[k], inverse, OCT_CODE_MAX)
-                           : oct_quantise(z[k], inverse, OCT_CODE_MAX);
-            tally->saturated += fabsf(z[k] * inverse) > (float)OCT_CODE_MAX;
-        }
-        store_codes<V>((int8_t *)g.x, i, code);
+        for (int k = 0; k < V; k++)
+            inverses[k] = inverse;
+        if (FULL && g.x_range.grid != OCT_GRID_UNIFORM)
+            put_grid_codes<V>(g, i, z, inverse, tally);
+        else
+            put_nearest_codes<V>((int8_t *)g.x, i, z, inverses, &tally->saturated);
     } else {
         store_floats<V>(g.x_dtype, g.x, i, z);
     }
@@ -266,7 +302,7 @@ template <int V, int Y, int RESIDUAL, int X, bool FULL = false>
 OCT_KERNEL_OF(act_blocks(FULL))
 act_kernel(const oct_act_fwd_args g)
 {
-    act_tally tally = {0.0f, 0, 0, 0, false};
+    act_tally tally = {0.0f, 0.0f, 0, 0, 0};
     act_channels<V, FULL> channels = {};
     walk w = walk_begin<V>(g.rows, g.channels);
     const bool codes = g.x && g.x_dtype == OCT_S8;
@@ -293,10 +329,10 @@ act_kernel(const oct_act_fwd_args g)
         if (g.amax) {
 #pragma unroll
             for (int k = 0; k < V; k++)
-                tally.amax = fabsf(z[k]) > tally.amax ? fabsf(z[k]) : tally.amax;
+                tally.amax = fmaxf(tally.amax, fabsf(z[k])); /* NaN does not count */
         }
     }
-    block_raise(g.flag, tally.strange);
+    block_raise(g.flag, is_stained(tally.stained));
     if (g.amax) {
         const uint32_t bits = block_max(oct_bits_of_f32(tally.amax));
         if (threadIdx.x == 0 && bits > 0)
@@ -322,7 +358,8 @@ static bool act_is_aligned(const oct_act_fwd_args *g)
 {
     return g->channels % ACT_V == 0 && is_aligned(g->y) && is_aligned(g->a) && is_aligned(g->b) &&
            is_aligned(g->residual) && is_aligned(g->x) && is_aligned(g->trunk) &&
-           is_aligned(g->clip_lo) && is_aligned(g->clip_hi);
+           is_aligned(g->clip_lo) && is_aligned(g->clip_hi) &&
+           (!(g->xhat_steps > 0.0f) || (is_aligned(g->ix) && is_aligned(g->jx)));
 }
 
 static void act_launch_full(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
@@ -341,7 +378,7 @@ static void act_launch(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
 {
     const bool codes = g.y_dtype == OCT_BF16 && g.x && g.x_dtype == OCT_S8;
     const bool on_grid = g.x && g.x_dtype == OCT_S8 && g.x_range.grid != OCT_GRID_UNIFORM;
-    if (g.clip_lo || g.y_above || on_grid) {
+    if (g.clip_lo || g.y_above || on_grid || g.xhat_steps > 0.0f) {
         act_launch_full(cuda, g);
         return;
     }
@@ -351,7 +388,9 @@ static void act_launch(const struct oct_cuda *cuda, const oct_act_fwd_args &g)
         return;
     }
     const dim3 grid = walk_grid<ACT_V>(cuda, g.rows, g.channels);
-    if (codes && !g.residual)
+    if (g.y_dtype == OCT_BF16 && g.residual && g.residual_dtype == OCT_S8 && !g.x)
+        act_kernel<ACT_V, OCT_BF16, OCT_S8, NONE><<<grid, THREADS, 0, cuda->stream>>>(g);
+    else if (codes && !g.residual)
         act_kernel<ACT_V, OCT_BF16, NONE, OCT_S8><<<grid, THREADS, 0, cuda->stream>>>(g);
     else if (codes && g.residual_dtype == OCT_S8)
         act_kernel<ACT_V, OCT_BF16, OCT_S8, OCT_S8><<<grid, THREADS, 0, cuda->stream>>>(g);

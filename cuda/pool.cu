@@ -62,17 +62,18 @@ template <int V, bool AVERAGE> OCT_KERNEL pool_kernel(const oct_pool_args g)
 {
     const oct_conv_shape &v = g.shape;
     const int p = oct_conv_p(&v), q = oct_conv_q(&v);
-    const float scale = AVERAGE && g.x_dtype == OCT_S8 ? g.x_scale[0] : 1.0f;
+    const bool sums = AVERAGE && g.y_dtype == OCT_S32;
+    const float scale = AVERAGE && g.x_dtype == OCT_S8 && !sums ? g.x_scale[0] : 1.0f;
     const float multiplier = scale / (float)(v.r * v.s);
     walk w = walk_begin<V>((int64_t)v.n * p * q, v.c);
 
     for (; walk_is_inside<V>(&w); walk_next<V>(&w, v.c)) {
         pooled<V> best = pool_window<V, AVERAGE>(g, place_of(w.row, p, q), w.channel);
-        if (AVERAGE) {
+        if (AVERAGE && !sums) {
 #pragma unroll
             for (int k = 0; k < V; k++)
                 best.value[k] = best.value[k] * multiplier;
-        } else if (g.winner) {
+        } else if (!AVERAGE && g.winner) {
             store_codes<V>((int8_t *)g.winner, w.i, best.winner);
         }
         if (!AVERAGE && g.y_dtype == OCT_S8) {
@@ -81,6 +82,12 @@ template <int V, bool AVERAGE> OCT_KERNEL pool_kernel(const oct_pool_args g)
             for (int k = 0; k < V; k++)
                 code[k] = (int)best.value[k];
             store_codes<V>((int8_t *)g.y, w.i, code);
+        } else if (sums) { /* exact in f32 */
+            uint32_t words[V];
+#pragma unroll
+            for (int k = 0; k < V; k++)
+                words[k] = (uint32_t)(int32_t)best.value[k];
+            store_words<V>((int32_t *)g.y + w.i, words);
         } else {
             store_floats<V>(g.y_dtype, g.y, w.i, best.value);
         }

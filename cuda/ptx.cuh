@@ -10,7 +10,7 @@
 #ifndef OCT_PTX_CUH
 #define OCT_PTX_CUH
 
-#include <stdint.h>
+#include "base/numeric.h"
 
 /* Copies from global to shared memory that run behind the threads' backs. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -22,6 +22,22 @@
 static __device__ __forceinline__ uint32_t oct_shared(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* The value, which the compiler then keeps in a register instead of computing it anew in a loop. */
+static __device__ __forceinline__ uint32_t oct_keep(uint32_t value)
+{
+    asm("" : "+r"(value));
+    return value;
+}
+
+/* Address of element `index` of so many bytes from `base` on. */
+static __device__ __forceinline__ const int8_t *oct_element(
+    const int8_t *base, uint32_t index, uint32_t bytes)
+{
+    const int8_t *at;
+    asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(at) : "r"(index), "r"(bytes), "l"(base));
+    return at;
 }
 
 /* c += a b, int8 to int32. Turing has only the 8 x 8 x 16 form: four of it on the same registers.
@@ -71,6 +87,27 @@ static __device__ __forceinline__ uint32_t oct_permute(uint32_t a, uint32_t b)
     uint32_t r;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "n"(SELECTOR));
     return r;
+}
+
+/* oct_bf16_from_f32 of two results of arithmetic, the first in the low half. The only NaN among
+ * such results is 7fffffff, which the instruction makes 7fff as the formula does. */
+static __device__ __forceinline__ uint32_t oct_bf16_pair(float low, float high)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+#else
+    return oct_bf16_from_f32(low) | (uint32_t)oct_bf16_from_f32(high) << 16;
+#endif
+}
+
+/* Counts a value above a bound, NaN not: a comparison and an addition under its predicate. */
+static __device__ __forceinline__ void oct_count_above(uint32_t *count, float value, float bound)
+{
+    asm("{\n\t.reg .pred above;\n\tsetp.gt.ftz.f32 above, %1, %2;\n\t@above add.u32 %0, %0, 1;\n\t}"
+        : "+r"(*count)
+        : "f"(value), "f"(bound));
 }
 
 static __device__ __forceinline__ void oct_store_shared_16(uint32_t shared, uint4 v)

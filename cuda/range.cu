@@ -10,6 +10,8 @@ OCT_DEVICE_INLINE bool next_clip(const oct_range_update_args &g, int i, float am
         *clip = g.a;
         return true;
     }
+    if (amax < g.floor)
+        amax = g.floor;
     if (!(amax > 0.0f) || oct_not_finite(amax))
         return false;
     if (g.rule == OCT_CLIP_SHARE) {

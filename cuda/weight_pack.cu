@@ -3,6 +3,7 @@
 #include "conv_sweep.h"
 
 #include "backend_check.h"
+#include "conv_fold.cuh"
 
 struct pack {
     const float *w;
@@ -13,6 +14,7 @@ struct pack {
     uint32_t *flag;
     int k, r, s, c;
     oct_gpu_sweep sweep;
+    oct_folded folded;
     int64_t pitch;
 };
 
@@ -32,7 +34,8 @@ static __device__ __forceinline__ uint32_t plane_byte(const pack &p, int plane, 
 
 enum { THREADS = 256 };
 
-/* Forward: KRSC is the order that is wanted. A thread makes four bytes. */
+/* Forward: KRSC is the order that is wanted, or that of folded pixels. A thread makes four bytes.
+ */
 static __global__ void __launch_bounds__(THREADS) pack_fprop_kernel(const __grid_constant__ pack p)
 {
     const int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x, words = p.pitch / 4;
@@ -40,13 +43,20 @@ static __global__ void __launch_bounds__(THREADS) pack_fprop_kernel(const __grid
     const int64_t d = (at - k * words) * 4;
     bool bad = false;
     uint32_t word[2] = {0, 0};
+    oct_unfolding at_fold = {};
     if (k >= p.k)
         return;
+    if (p.folded.down)
+        at_fold.start(p.folded, (int)d);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         if (d + i >= p.sweep.depth)
             break;
-        const int q = quantise(p, p.w[k * p.sweep.depth + d + i], k, &bad);
+        const int64_t from = p.folded.down ? at_fold.index(p.folded) : d + i;
+        at_fold.next(p.folded);
+        if (from < 0)
+            continue;
+        const int q = quantise(p, p.w[(int64_t)k * p.r * p.s * p.c + from], k, &bad);
         word[0] |= plane_byte(p, 0, q) << 8 * i;
         word[1] |= plane_byte(p, 1, q) << 8 * i;
     }
@@ -124,6 +134,7 @@ static pack make_pack(const struct oct_weight_pack_args *a, int dgrad, int index
     p.out[0] = (int8_t *)(dgrad ? a->dgrad : a->fprop) + p.sweep.packed;
     if (a->planes > 1)
         p.out[1] = (int8_t *)(dgrad ? a->dgrad_lo : a->fprop_lo) + p.sweep.packed;
+    p.folded = oct_folded_of(&a->shape);
     p.flag = a->flag;
     p.k = a->shape.k;
     p.r = a->shape.r;

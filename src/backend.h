@@ -14,6 +14,7 @@
 #ifndef OCT_BACKEND_H
 #define OCT_BACKEND_H
 
+#include "base/bn.h"
 #include "base/conv_shape.h"
 #include "base/numeric.h"
 #include "base/status.h"
@@ -30,6 +31,7 @@ struct oct_step_state {
     uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
     uint32_t first_sample; /* global number of the batch's first sample inside the step */
     float temperature;     /* t of the barrier on weights, where there is one */
+    float gradient_range; /* fixed-point updates: codes of gradients are below it, a power of two */
 };
 
 /* Clip values of a quantised tensor, [count] f32 each: count is 1 or the number of channels. */
@@ -64,8 +66,23 @@ struct oct_acc_stats {
     int shift; /* oct_conv_stats_shift */
 };
 
-/* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16.
+/* Integer-only coefficients on the device, made by shift_finalize. */
+enum oct_shift_entry {
+    OCT_SHIFT_MULTIPLIER, /* of y */
+    OCT_SHIFT_Y,          /* then y, and the residual, are aligned by this (oct_align) */
+    OCT_SHIFT_RESIDUAL,
+    OCT_SHIFT_RIGHT, /* the sum's shift to its code (oct_shift_code) */
+    OCT_SHIFT_UNIT,  /* exponent of the sum's unit */
+    OCT_SHIFT_ENTRIES
+};
+struct oct_shift {
+    int32_t *by;   /* s32[OCT_SHIFT_ENTRIES] */
+    int32_t *bias; /* s32[channels], at the sum's unit */
+};
+
+/* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16, or from s8 s8.
  * s8: multiplier m_k = fl(sx * sw_k); y = round_y(fl(f32(acc) * m_k) (+ bias_k)).
+ * y s8: y = oct_shift_code(acc + shift.bias_k, shift.by[RIGHT], relu ? 0 : -127), no float.
  * w.data is what weight_pack produced (s8) or KRSC f32/bf16. */
 struct oct_conv_fprop_args {
     struct oct_conv_shape shape;
@@ -73,6 +90,8 @@ struct oct_conv_fprop_args {
     const float *bias; /* f32[K] or NULL */
     void *y;
     enum oct_dtype y_dtype;
+    struct oct_shift shift;            /* y s8 only */
+    int relu;                          /* y s8 only */
     const struct oct_acc_stats *stats; /* s8 only, or NULL */
     void *workspace;
 };
@@ -128,6 +147,17 @@ struct oct_quantise_args {
     uint32_t *flag;
 };
 
+/* x = round(fl(f32(q) scale)) in place, q = oct_quantise(x, inverse, code_max): what is left of a
+ * tensor that has gone through codes. */
+struct oct_regrid_args {
+    int64_t count;
+    void *x;
+    enum oct_dtype dtype;   /* f32 or bf16 */
+    struct oct_range range; /* count 1, uniform */
+    int64_t *saturated;     /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
+    uint32_t *flag;
+};
+
 /* Per-channel statistics of x[rows, channels] f32/bf16; any output may be NULL. Overwrites.
  * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min,
  * max, f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
@@ -155,7 +185,8 @@ struct oct_count_above_args {
     void *workspace;
 };
 
-/* Clip values, element by element over [range.count], from amax (+ plus, fl):
+/* Clip values, element by element over [range.count], from amax (+ plus, fl), or floor if that is
+ * larger and amax is finite:
  *   rule AMAX : clip = amax
  *   rule SHARE: clip = fl(a amax), or fl(share[0] amax) where share is given and share[0] > 0
  *   rule FIXED: clip = a, whatever amax is
@@ -175,6 +206,7 @@ struct oct_range_update_args {
     const float *amax; /* f32[count], or f32[amax_count] reduced by max if count 1 */
     int amax_count;
     const float *plus;    /* f32[1]: range of a summand, or NULL */
+    float floor;          /* smallest maximum that counts; 0: any */
     const float *share;   /* SHARE: f32[1] on the device in place of a, or NULL */
     const int64_t *above; /* TAIL: elements with |x| > sigma, int64[count] */
     double population;    /* TAIL: elements per entry */
@@ -216,7 +248,9 @@ enum { OCT_SEARCH_SUMS = 1 + 2 * OCT_SEARCH_CANDIDATES }; /* g^2; then g q_j; th
  * Running statistics stay as they are if *flag is or becomes set: a non-finite mean or var sets it.
  * xhat_max and z_amax need the extremes of y (from acc, or y_min and y_max), in evaluation too.
  * With clip_lo and clip_hi the channel is clipped (oct_bn_clip_of), which needs no extremes, and
- * z_amax = max(|lo|, |hi|) is a bound that holds before y is there. */
+ * z_amax = max(|lo|, |hi|) is a bound that holds before y is there.
+ * With rounding the parts come from their grids (oct_bn_affine_rounded; eps has no part in it) and
+ * z_amax is exact for z = fl(fl(gamma_q xhat_q) + beta_q). */
 struct oct_bn_finalize_args {
     int channels;
     int64_t count;
@@ -236,6 +270,8 @@ struct oct_bn_finalize_args {
     float *z_amax;          /* f32[channels]: exact max |relu?(a y + b)|, or NULL */
     float sigmas;           /* width of the clip, and its two ends, f32[channels] or NULL */
     float *clip_lo, *clip_hi;
+    struct oct_bn_rounding rounding; /* xhat 0: none; excludes a clip */
+    float *gamma_q, *beta_q;         /* rounding: f32[channels] each */
     uint32_t *flag;
 };
 
@@ -257,18 +293,65 @@ struct oct_affine_finalize_args {
     float *z_amax;          /* f32[channels] or NULL */
 };
 
+/* Coefficients of an activation that is integer only: x = code of relu?(scale y + bias (+
+ * residual)) with y of unit uy = fl(y_scale w_scale) (w_scale NULL: y_scale) and powers of two
+ * throughout. f = oct_scaled_of(scale), or 1 2^0 without scale, or rne(2^22 / window) 2^-22 with
+ * window > 1; the sum's unit 2^c: c = e(uy) + e(f); with a residual, whose unit is ur, c =
+ * max(min(c, e(ur)), max(c, e(ur)) - OCT_ALIGN_MAX); by[MULTIPLIER] = f's code; by[Y], by[RESIDUAL]
+ * = what aligns them to c, not below -31; bias_k = oct_scaled_of(bias_k) aligned to c, within
+ * +-OCT_SHIFT_SUM_MAX; by[RIGHT] = e(x_scale) - c within [-OCT_SHIFT_LEFT_MAX,
+ * OCT_SHIFT_RIGHT_MAX]; by[UNIT] = c. An x_scale of 0 makes all codes 0 (by[MULTIPLIER], by[RIGHT],
+ * bias 0, 31, 0). A uy or ur of 0 has codes of 0 and counts as 1. For the backward passes, whose y
+ * is then y's codes: a = f's value (window: 1), b = 0, ix = uy, jx = 0. `result`: their y is the
+ * codes of x, whose unit is x_scale: ix = x_scale. acc: amax[c] = max |relu?(acc + bias_c)| 2^c,
+ * with the coefficients in `shift` as they are; then nothing else is computed. */
+struct oct_shift_finalize_args {
+    int channels;
+    const float *scale; /* f32[1] or NULL */
+    const float *bias;  /* f32[bias_count] or NULL */
+    int bias_count;     /* 1 or channels */
+    int window;         /* y is a sum over so many; 0: it is none */
+    int relu, result;
+    const float *y_scale, *w_scale, *residual_scale; /* f32[1]; the last two may be NULL */
+    const float *x_scale;                            /* f32[1] */
+    struct oct_shift shift;
+    float *a, *b, *ix, *jx;          /* f32[channels] each, or all NULL */
+    const struct oct_acc_stats *acc; /* min and max only, or NULL */
+    float *amax;                     /* f32[channels], with acc */
+};
+
+/* x = oct_shift_code(v, by[RIGHT], relu ? 0 : -127), v = oct_align(by[MULTIPLIER] y, by[Y]) +
+ * bias_c (+ oct_align(residual, by[RESIDUAL])): no float. mask as in act_fwd, of v > 0. amax = max
+ * |relu?(v)| 2^by[UNIT]. Outputs overwrite. */
+struct oct_act_shift_args {
+    int64_t rows;
+    int channels;
+    const void *y;
+    enum oct_dtype y_dtype; /* s8, or s32 below 2^23 in magnitude without a residual */
+    const int8_t *residual; /* or NULL */
+    struct oct_shift shift;
+    int relu;
+    int8_t *x;
+    uint8_t *mask; /* or NULL */
+    float *amax;   /* f32[1] or NULL */
+};
+
 /* x = quantise(relu?(clip?(affine(y, a, b)) (+ residual))).  One op of every scheme's forward pass.
- * u = fl(fl(a y) + b); with clip_lo and clip_hi (which need a and b) v = u > lo ? u : lo, then
- * v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or fl(f32(code) residual_scale);
- * *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) : v; trunk, mask and amax from
- * z; then x = nearest code of z, or z rounded to x_dtype. Any output may be NULL: with x, trunk and
- * mask NULL only amax is computed. y, residual and outputs do not overlap. */
+ * u = fl(fl(a y) + b), or with xhat_steps fl(fl(a xhat_q) + b) where xhat_q =
+ * oct_bn_xhat_rounded(y, ix, jx, xhat_steps); with clip_lo and clip_hi (which need a and b) v = u >
+ * lo ? u : lo, then v = v < hi ? v : hi, else v = u; v = fl(v + r), r = the residual or
+ * fl(f32(code) residual_scale); *flag is set if u or v is not finite; z = relu ? (v > 0 ? v : 0) :
+ * v; trunk, mask and amax from z; then x = nearest code of z, or z rounded to x_dtype. Any output
+ * may be NULL: with x, trunk and mask NULL only amax is computed. y, residual and outputs do not
+ * overlap. */
 struct oct_act_fwd_args {
     int64_t rows;
     int channels;
     const void *y;
     enum oct_dtype y_dtype;        /* f32 or bf16 */
     const float *a, *b;            /* f32[channels], or NULL: identity */
+    const float *ix, *jx;          /* f32[channels]; xhat_steps only */
+    float xhat_steps;              /* 0: none; excludes a clip */
     const void *residual;          /* [rows, channels] or NULL */
     enum oct_dtype residual_dtype; /* s8 (with residual_scale f32[1]), bf16 or f32 */
     const float *residual_scale;
@@ -298,7 +381,7 @@ struct oct_bn_bwd_reduce_args {
     const void *da;
     enum oct_dtype da_dtype;
     const void *y;
-    enum oct_dtype y_dtype;
+    enum oct_dtype y_dtype; /* f32, bf16, or s8: y is the code */
     const float *a, *b, *ix, *jx;
     int relu;
     const uint8_t *mask;
@@ -356,7 +439,7 @@ struct oct_bn_bwd_apply_args {
     const void *da;
     enum oct_dtype da_dtype;
     const void *y;
-    enum oct_dtype y_dtype;
+    enum oct_dtype y_dtype; /* f32, bf16, or s8: y is the code */
     const float *a, *b, *ix, *jx, *m1, *m2;
     int relu;
     const uint8_t *mask;
@@ -387,7 +470,7 @@ struct oct_bn_bwd_apply_args {
  * oct_conv_windows_meet_input). Max: padding never wins; codes and floats keep their value.
  * Average: padding counts as zeros; sum over the window in (r, s) order in f32 (of codes exact, and
  * OCT_POOL_CODES of them at most), then y = fl(sum * fl(scale / window)), scale = 1 for floats,
- * window = R S. */
+ * window = R S; or, of codes, y s32 = sum. */
 enum { OCT_POOL_TAPS = 128, OCT_POOL_CODES = (1 << 24) / OCT_CODE_MAX };
 struct oct_pool_args {
     struct oct_conv_shape shape; /* k = c, groups = c; r, s window */
@@ -395,7 +478,7 @@ struct oct_pool_args {
     const void *x;
     enum oct_dtype x_dtype;
     const float *x_scale; /* s8 average only, f32[1] */
-    void *y;              /* max: x_dtype; average: f32, or bf16 from floats */
+    void *y;              /* max: x_dtype; average: f32, bf16 from floats, or s32 from codes */
     enum oct_dtype y_dtype;
     uint8_t *winner; /* max: tap r*S+s of the first maximum, u8[N,P,Q,C],
                       * R S <= OCT_POOL_TAPS; or NULL */
@@ -454,6 +537,40 @@ struct oct_sgd_args {
     int nesterov;
     const float *lr_factor; /* f32[1] or NULL */
     struct oct_barrier barrier;
+    float *amax; /* f32[1] = max |w| afterwards, or NULL */
+};
+
+/* SGD in fixed point over one parameter tensor, skipped as a whole if step->flag != 0.
+ * g = fl(dw + fl(wd w)). With `normalise`, n = oct_fixed_code(g, oct_fixed_inverse(A, range),
+ * range) with A = max |g| over the tensor, range = step->gradient_range: an A that is 0 or not
+ * finite gives codes 0; OCT_NORMALISED_KEPT: G = n R / range keeps its magnitude, and
+ * the momentum's grid and code follow (oct_fixed_keep). Else n = rne(fl(g gradient_steps)). Then G
+ * = n / gradient_steps and oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a, or
+ * for CODE the code n_d unit with n_d the stochastic code of a; w = fl(w - fl(lr d)) on its grid.
+ * For GRID w is n_w unit[0] and becomes (n_w - stochastic code of fl(lr a) / unit[0]) unit[0],
+ * |n_w| <= 127; unit[0] = 0: stays. Grids are multiples of 1 / steps, powers of two; 0: any value.
+ * lr as in sgd. Gradient codes take the rounding bytes of `tensor`, increments those of `tensor` +
+ * OCT_INCREMENT_BITS, both element by element of the parameter. */
+enum { OCT_INCREMENT_BITS = 1 << 30 };
+enum oct_normalise { OCT_NOT_NORMALISED, OCT_NORMALISED, OCT_NORMALISED_KEPT };
+enum { OCT_FIXED_LARGEST, OCT_FIXED_MOMENTUM, OCT_FIXED_ZEROS, OCT_FIXED_COUNTS };
+struct oct_sgd_fixed_args {
+    int64_t count;
+    float *w, *momentum;
+    const float *dw;
+    const struct oct_step_state *step; /* seed, step, lr, gradient_range, flag */
+    uint32_t tensor;
+    float mu, weight_decay;
+    const float *lr_factor; /* f32[1] or NULL */
+    enum oct_normalise normalise;
+    float gradient_steps, momentum_steps, weight_steps;
+    enum oct_increment increment;
+    float momentum_unit;  /* CODE: unit, a power of two */
+    const float *unit;    /* GRID: f32[1], a power of two */
+    float *gradient_amax; /* f32[1] = A; normalise only */
+    /* normalise: [LARGEST] = max(it, |n|), [MOMENTUM] = max(it, |m| momentum_steps), [ZEROS] +=
+     * codes n that are 0; or NULL */
+    int64_t *counts;
     float *amax; /* f32[1] = max |w| afterwards, or NULL */
 };
 
@@ -566,6 +683,7 @@ struct oct_backend {
     /* bytes of `workspace`: five 4-byte words per channel and OCT_REDUCE_PIXELS rows */
     size_t (*channel_workspace)(oct_backend *, int64_t rows, int channels);
     enum oct_status (*quantise)(oct_backend *, const struct oct_quantise_args *);
+    enum oct_status (*regrid)(oct_backend *, const struct oct_regrid_args *);
     enum oct_status (*channel_stats)(oct_backend *, const struct oct_channel_stats_args *);
     enum oct_status (*channel_sum)(oct_backend *, const struct oct_channel_sum_args *);
     enum oct_status (*count_above)(oct_backend *, const struct oct_count_above_args *);
@@ -576,6 +694,8 @@ struct oct_backend {
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
     enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);
+    enum oct_status (*shift_finalize)(oct_backend *, const struct oct_shift_finalize_args *);
+    enum oct_status (*act_shift)(oct_backend *, const struct oct_act_shift_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
@@ -591,6 +711,7 @@ struct oct_backend {
 
     /* update */
     enum oct_status (*sgd)(oct_backend *, const struct oct_sgd_args *);
+    enum oct_status (*sgd_fixed)(oct_backend *, const struct oct_sgd_fixed_args *);
     enum oct_status (*ema)(oct_backend *, const struct oct_ema_args *);
 };
 

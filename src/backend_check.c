@@ -1,6 +1,6 @@
 #include "backend_check.h"
 
-#include "base/numeric.h"
+#include "base/shift.h"
 
 /* products */
 
@@ -48,11 +48,29 @@ static enum oct_status check_output(const char *op, enum oct_dtype dtype)
     return OCT_OK;
 }
 
+/* Codes from accumulators: nothing may overflow on the way. */
+static enum oct_status check_shift_output(const struct oct_conv_fprop_args *a)
+{
+    const int64_t products = (int64_t)a->shape.r * a->shape.s * a->shape.c;
+    if (a->bias || a->w.scale_per_k)
+        return oct_fail(OCT_ARG,
+            "conv_fprop: output s8 with a %s: it has an integer bias and one scale of w",
+            a->bias ? "float bias" : "scale of w per output channel");
+    if (products > OCT_SHIFT_MAX_K)
+        return oct_fail(OCT_UNSUPPORTED,
+            "conv_fprop: output s8 of sums of %lld products, at most %d: use fewer channels or a "
+            "smaller filter",
+            (long long)products, OCT_SHIFT_MAX_K);
+    return OCT_OK;
+}
+
 enum oct_status oct_check_conv_fprop(const struct oct_conv_fprop_args *a)
 {
     OCT_TRY(check_shape("conv_fprop", &a->shape));
     OCT_TRY(check_operand("conv_fprop", "x", &a->x, 0));
     OCT_TRY(check_operand("conv_fprop", "w", &a->w, 1));
+    if (a->y_dtype == OCT_S8)
+        return check_shift_output(a);
     return check_output("conv_fprop", a->y_dtype);
 }
 
@@ -111,6 +129,17 @@ enum oct_status oct_check_quantise(const struct oct_quantise_args *a)
         return oct_fail(OCT_ARG, "quantise with %d ranges for %d channels: give 1 or one each",
             a->range.count, a->channels);
     return check_grid("quantise", &a->range, a->rounding);
+}
+
+enum oct_status oct_check_regrid(const struct oct_regrid_args *a)
+{
+    if (!oct_is_float(a->dtype) || a->count < 0)
+        return oct_fail(OCT_UNSUPPORTED, "regrid of %lld elements of %s: give f32 or bf16",
+            (long long)a->count, oct_dtype_name(a->dtype));
+    if (a->range.count != 1 || a->range.grid != OCT_GRID_UNIFORM || !a->flag)
+        return oct_fail(OCT_ARG,
+            "regrid: %d ranges; it takes one, of evenly spaced codes, and a flag", a->range.count);
+    return OCT_OK;
 }
 
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *a)
@@ -218,6 +247,11 @@ enum oct_status oct_check_bn_finalize(const struct oct_bn_finalize_args *g)
             "bn_finalize: a clip has two ends and a width above 0 (found %g): give clip_lo, "
             "clip_hi and sigmas",
             (double)g->sigmas);
+    if (g->rounding.xhat > 0.0f &&
+        (g->clip_lo || !g->gamma_q || !g->beta_q || !(g->rounding.sd > 0.0f)))
+        return oct_fail(OCT_ARG,
+            "bn_finalize: rounding needs gamma_q, beta_q and a grid for the deviation, and "
+            "excludes a clip");
     return OCT_OK;
 }
 
@@ -229,6 +263,40 @@ enum oct_status oct_check_affine_finalize(const struct oct_affine_finalize_args 
             g->bias_count, g->channels);
     if (g->z_amax && !(g->acc && g->x_scale && g->w_scale))
         return oct_fail(OCT_ARG, "affine_finalize: z_amax needs acc, x_scale and w_scale");
+    return OCT_OK;
+}
+
+enum oct_status oct_check_shift_finalize(const struct oct_shift_finalize_args *g)
+{
+    const char *op = "shift_finalize";
+    OCT_TRY(check_pixels(op, 0, g->channels));
+    if (!g->shift.by || !g->shift.bias)
+        return oct_fail(OCT_ARG, "%s: no coefficients: give shift.by and shift.bias", op);
+    if (g->acc)
+        return g->amax ? OCT_OK : oct_fail(OCT_ARG, "%s: acc without amax; give both", op);
+    if (!g->y_scale || !g->x_scale)
+        return oct_fail(OCT_ARG, "%s needs y_scale and x_scale", op);
+    if (!g->a != !g->b || !g->a != !g->ix || !g->a != !g->jx)
+        return oct_fail(OCT_ARG, "%s: some of a, b, ix and jx; give all or none", op);
+    if (g->bias && g->bias_count != 1 && g->bias_count != g->channels)
+        return oct_fail(OCT_ARG, "%s: %d biases for %d channels; give 1 or one each", op,
+            g->bias_count, g->channels);
+    if (g->window < 0 || g->window > 1 << 15 || (g->window > 1 && (g->scale || g->residual_scale)))
+        return oct_fail(OCT_ARG,
+            "%s: a window of %d: at most 32768, and neither scale nor residual with it", op,
+            g->window);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_act_shift(const struct oct_act_shift_args *g)
+{
+    const char *op = "act_shift";
+    OCT_TRY(check_pixels(op, g->rows, g->channels));
+    if (g->y_dtype != OCT_S8 && (g->y_dtype != OCT_S32 || g->residual))
+        return oct_fail(OCT_UNSUPPORTED, "%s: y is %s%s; it can be s8, or s32 without a residual",
+            op, oct_dtype_name(g->y_dtype), g->residual ? " beside a residual" : "");
+    if (!g->y || !g->x || !g->shift.by || !g->shift.bias)
+        return oct_fail(OCT_ARG, "%s needs y, x, shift.by and shift.bias", op);
     return OCT_OK;
 }
 
@@ -245,6 +313,9 @@ enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
     if (!g->clip_lo != !g->clip_hi || (g->clip_lo && !g->a))
         return oct_fail(
             OCT_ARG, "%s: a clip needs clip_lo, clip_hi, a and b; one of them is missing", op);
+    if (g->xhat_steps > 0.0f && (g->clip_lo || !g->a || !g->ix || !g->jx))
+        return oct_fail(
+            OCT_ARG, "%s: a rounded xhat needs ix, jx, a and b, and excludes a clip", op);
     if ((g->inside || g->clipped) && !g->clip_lo)
         return oct_fail(OCT_ARG, "%s: inside and clipped without clip_lo and clip_hi", op);
     OCT_TRY(check_float(op, "y", g->y_dtype));
@@ -265,7 +336,7 @@ enum oct_status oct_check_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *g)
 {
     OCT_TRY(check_pixels("bn_bwd_reduce", g->rows, g->channels));
     OCT_TRY(check_float("bn_bwd_reduce", "da", g->da_dtype));
-    return check_float("bn_bwd_reduce", "y", g->y_dtype);
+    return check_any("bn_bwd_reduce", "y", g->y_dtype);
 }
 
 enum oct_status oct_check_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *g)
@@ -298,7 +369,7 @@ enum oct_status oct_check_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g)
     const char *op = "bn_bwd_apply";
     OCT_TRY(check_pixels(op, g->rows, g->channels));
     OCT_TRY(check_float(op, "da", g->da_dtype));
-    OCT_TRY(check_float(op, "y", g->y_dtype));
+    OCT_TRY(check_any(op, "y", g->y_dtype));
     if (g->q_channel)
         OCT_TRY(check_range(op, &g->range_channel, g->channels, g->q_channel_lo ? 2 : 1));
     if (g->q_tensor)
@@ -351,12 +422,14 @@ enum oct_status oct_check_pool(const struct oct_pool_args *a)
         return oct_fail(OCT_UNSUPPORTED, "average pool window %dx%d: at most %d codes", v->r, v->s,
             OCT_POOL_CODES);
     int kept = a->y_dtype == a->x_dtype && (codes || oct_is_float(a->x_dtype));
-    int averaged = a->y_dtype == OCT_F32 ? codes || oct_is_float(a->x_dtype)
-                                         : a->y_dtype == OCT_BF16 && oct_is_float(a->x_dtype);
+    int averaged = a->y_dtype == OCT_F32   ? codes || oct_is_float(a->x_dtype)
+                   : a->y_dtype == OCT_S32 ? codes
+                                           : a->y_dtype == OCT_BF16 && oct_is_float(a->x_dtype);
     if (a->average ? !averaged : !kept)
         return oct_fail(OCT_UNSUPPORTED,
-            "%s pool from %s to %s: max keeps s8, bf16 or f32; average gives f32, or bf16 from "
-            "floats",
+            "%s pool from %s to %s: max keeps s8, bf16 or f32; average gives f32, bf16 from "
+            "floats, "
+            "or s32 from s8",
             a->average ? "average" : "max", oct_dtype_name(a->x_dtype), oct_dtype_name(a->y_dtype));
     return OCT_OK;
 }
@@ -381,4 +454,22 @@ enum oct_status oct_check_image(const struct oct_image_args *a)
 enum oct_status oct_check_loss(const struct oct_loss_args *a)
 {
     return check_rows("loss", a->n, a->k, OCT_F32);
+}
+
+/* update */
+
+enum oct_status oct_check_sgd_fixed(const struct oct_sgd_fixed_args *a)
+{
+    if (!(a->gradient_steps > 0.0f) || (a->normalise && !a->gradient_amax))
+        return oct_fail(OCT_ARG,
+            "sgd_fixed needs gradient_steps above 0 (here %g), and gradient_amax to normalise",
+            (double)a->gradient_steps);
+    if ((a->increment == OCT_INCREMENT_CODE && !(a->momentum_unit > 0.0f)) ||
+        (a->increment == OCT_INCREMENT_GRID && !a->unit))
+        return oct_fail(OCT_ARG,
+            "sgd_fixed: an increment in codes needs its unit: momentum_unit, or the weight's");
+    if (a->counts && (!a->normalise || !(a->momentum_steps > 0.0f)))
+        return oct_fail(
+            OCT_ARG, "sgd_fixed counts codes of normalised gradients and of a momentum on a grid");
+    return OCT_OK;
 }

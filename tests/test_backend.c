@@ -19,13 +19,29 @@ static oct_backend *open_cpu(const char *isa, int threads)
 }
 
 /* From `close` on the table is function pointers only: none may be NULL. */
-Test(backend, every_entry_is_there)
+static void expect_every_entry(const oct_backend *backend)
 {
-    oct_backend *backend = open_cpu(NULL, 1);
     void *entries[(sizeof *backend - offsetof(oct_backend, close)) / sizeof(void *)];
     memcpy(entries, &backend->close, sizeof entries);
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
-        cr_expect_not_null(entries[i], "function %zu of struct oct_backend", i);
+        cr_expect_not_null(entries[i], "%s: function %zu of struct oct_backend", backend->name, i);
+}
+
+Test(backend, every_entry_is_there)
+{
+    static const char *const devices[] = {"sim", "model:t4"};
+    oct_backend *backend;
+    for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++) {
+        struct oct_backend_options options = {.device = devices[i]};
+        if (oct_backend_open(&options, &backend) == OCT_OK) {
+            expect_every_entry(backend);
+            oct_backend_close(backend);
+        } else {
+            cr_expect_str_eq(devices[i], "sim", "only a build without nvcc lacks a device");
+        }
+    }
+    backend = open_cpu(NULL, 1);
+    expect_every_entry(backend);
     cr_expect_str_eq(backend->name, "cpu");
     cr_expect_neq(backend->isa[0], '\0');
     cr_expect_not_null(backend->ctx);

@@ -1,6 +1,7 @@
 /* The int8 convolution products against the int64 oracle, bit for bit, on every instruction set
  * this CPU has (and the emulated and simulated ones), with 1, 2 and 3 threads; or on the one device
  * under test, for which the first instruction set then stands. */
+#include "base/shift.h"
 #include "cpu/cpu.h"
 #include "cpu/tile.h"
 #include "support/conv_cases.h"
@@ -65,6 +66,9 @@ static void check_all(struct oct_cpu *cpu, const struct conv_problem *p)
 {
     const struct conv_runner runner = runner_of(cpu);
     conv_check_fprop(&runner, p);
+    const struct oct_conv_shape *v = &p->plan.shape;
+    if (!p->plan.per_k && v->r * v->s * v->c <= OCT_SHIFT_MAX_K)
+        conv_check_codes(&runner, p);
     conv_check_dgrad(&runner, p);
     conv_check_wgrad(&runner, p);
 }

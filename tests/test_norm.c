@@ -33,18 +33,6 @@ static struct norm_case cases[] = {
     {2, 4096, FILL_RANDOM, 15},
 };
 
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_S8)
-        fill_s8(x, n, how, seed);
-    else if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
 /* Runs the op with every instruction set and thread count; outputs must equal the oracle's. */
 static bool act_agrees(struct oct_act_fwd_args *g, struct outputs *outs)
 {
@@ -81,9 +69,16 @@ static bool act_agrees(struct oct_act_fwd_args *g, struct outputs *outs)
 enum { NO_TENSOR = -1 };
 struct act_variant {
     int y, residual, x, affine, relu, extras;
-    int clip; /* channels are clipped; 2: and y is counted */
+    int clip; /* channels are clipped; 2: and y is counted; 3: xhat is rounded instead */
     enum oct_grid grid;
 };
+
+static void round_xhat(struct oct_act_fwd_args *g, const float *ix, const float *jx)
+{
+    g->ix = ix;
+    g->jx = jx;
+    g->xhat_steps = 128.0f;
+}
 
 static bool act_case(const struct norm_case *c, struct act_variant v, const uint32_t *poison)
 {
@@ -125,10 +120,13 @@ static bool act_case(const struct norm_case *c, struct act_variant v, const uint
     output_add(&outs, "mask", OCT_U8, v.extras ? (n + 7) / 8 : 0, true);
     output_add(&outs, "amax", OCT_F32, v.extras || v.x < 0 ? 1 : 0, true);
     output_add(&outs, "saturated", OCT_S64, v.extras ? 1 : 0, false);
-    g.clip_lo = v.clip ? lo : NULL;
-    g.clip_hi = v.clip ? hi : NULL;
-    output_add(&outs, "inside", OCT_U8, v.clip ? (n + 7) / 8 : 0, true);
-    output_add(&outs, "clipped", OCT_S64, v.clip ? 1 : 0, false);
+    bool clipped = v.clip == 1 || v.clip == 2;
+    g.clip_lo = clipped ? lo : NULL;
+    g.clip_hi = clipped ? hi : NULL;
+    if (v.clip == 3)
+        round_xhat(&g, hi, lo);
+    output_add(&outs, "inside", OCT_U8, clipped ? (n + 7) / 8 : 0, true);
+    output_add(&outs, "clipped", OCT_S64, clipped ? 1 : 0, false);
     output_add(&outs, "y_above", OCT_S64, v.clip == 2 ? 1 : 0, false);
     output_add(&outs, "flag", OCT_S32, 1, false);
     bool same = act_agrees(&g, &outs);
@@ -177,6 +175,8 @@ ParameterizedTest(struct norm_case *c, norm, act_equals_the_oracle, .timeout = 1
         {OCT_F32, OCT_F32, OCT_F32, 1, 1, 1, 1, OCT_GRID_UNIFORM},
         {OCT_F32, NO_TENSOR, OCT_S8, 1, 1, 0, 2, OCT_GRID_MU8},
         {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 1, 0, OCT_GRID_MU8},
+        {OCT_BF16, NO_TENSOR, OCT_S8, 1, 1, 1, 3, OCT_GRID_UNIFORM},
+        {OCT_F32, OCT_BF16, OCT_S8, 1, 0, 1, 3, OCT_GRID_UNIFORM},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(act_case(c, variants[v], NULL), "variant %zu", v);
@@ -277,6 +277,8 @@ static void bind_finalize(struct oct_bn_finalize_args *g, const struct outputs *
     g->z_amax = output_ptr(outs, "z_amax");
     g->clip_lo = g->sigmas > 0.0f ? output_ptr(outs, "clip_lo") : NULL;
     g->clip_hi = g->sigmas > 0.0f ? output_ptr(outs, "clip_hi") : NULL;
+    g->gamma_q = output_ptr(outs, "gamma_q");
+    g->beta_q = output_ptr(outs, "beta_q");
     g->running_mean = output_ptr(outs, "running_mean");
     g->running_var = output_ptr(outs, "running_var");
     g->flag = output_ptr(outs, "flag");
@@ -285,7 +287,7 @@ static void bind_finalize(struct oct_bn_finalize_args *g, const struct outputs *
 static bool finalize_agrees(struct oct_bn_finalize_args *g, uint64_t seed, uint32_t flag_before)
 {
     static const char *const names[] = {"a", "b", "ix", "jx", "xhat_max", "z_amax", "clip_lo",
-        "clip_hi", "running_mean", "running_var"};
+        "clip_hi", "gamma_q", "beta_q", "running_mean", "running_var"};
     struct outputs outs = {0};
     struct oct_cpu cpu;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -343,6 +345,9 @@ Test(norm, finalize_equals_the_oracle)
         cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 0));
         cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 1));
         g.sigmas = i & 1 ? 2.576f : 0.25f;
+        cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 0));
+        g.sigmas = 0.0f;
+        g.rounding = (struct oct_bn_rounding){0x1p15f, 0x1p15f, 0x1p7f, i & 1 ? 0x1p7f : 0x1p15f};
         cr_expect(finalize_agrees(&g, (uint64_t)i * 1000, 0));
     }
 }
@@ -415,6 +420,13 @@ Test(norm, refuses_what_it_cannot_do)
     g.a = g.b = ones;
     g.clip_hi = NULL;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "half a clip");
+    g = good;
+    g.xhat_steps = 128.0f;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "a rounded xhat without ix and jx");
+    g.a = g.b = g.ix = g.jx = ones;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_OK);
+    g.clip_lo = g.clip_hi = ones;
+    cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "a rounded xhat and a clip");
     g = good;
     g.inside = (uint8_t *)x;
     cr_expect_eq(cpu.table.act_fwd(&cpu.table, &g), OCT_ARG, "inside of no clip");

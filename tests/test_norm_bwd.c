@@ -58,6 +58,8 @@ static void *values(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t see
     void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
     if (dtype == OCT_BF16)
         fill_bf16(x, n, how, seed);
+    else if (dtype == OCT_S8)
+        fill_s8(x, n, how, seed);
     else
         fill_f32(x, n, how, seed);
     return x;
@@ -182,6 +184,7 @@ ParameterizedTest(struct bwd_case *c, norm_bwd, reduce_equals_the_oracle, .timeo
         cr_expect(reduce_case(c, OCT_BF16, OCT_BF16, gate));
         cr_expect(reduce_case(c, OCT_F32, OCT_F32, gate));
         cr_expect(reduce_case(c, OCT_F32, OCT_BF16, gate));
+        cr_expect(reduce_case(c, OCT_BF16, OCT_S8, gate));
     }
 }
 
@@ -354,6 +357,8 @@ ParameterizedTest(struct bwd_case *c, norm_bwd, apply_equals_the_oracle, .timeou
         {OCT_BF16, OCT_BF16, MASK_ALONE, 2, 2, 0, 2, 2, 1, 0, OCT_GRID_FLAG, 1},
         {OCT_F32, OCT_F32, GATE_Z, 2, 1, 0, 0, 1, 1, 1, OCT_GRID_MU8, 1},
         {OCT_BF16, OCT_BF16, GATE_MASK, 0, 1, 1, 0, 1, 1, 0, OCT_GRID_UNIFORM, 1},
+        {OCT_BF16, OCT_S8, GATE_Z, 0, 2, 0, 0, 0, 0, 1, OCT_GRID_FLAG, 0},
+        {OCT_BF16, OCT_S8, GATE_MASK, 0, 1, 0, 0, 1, 1, 1, OCT_GRID_UNIFORM, 0},
     };
     for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++)
         cr_expect(apply_case(c, &variants[v], NULL), "variant %zu", v);

@@ -2,40 +2,12 @@
  * and 1, 2, 3 threads, with guards around every output. */
 #include "oracle/oracle_ops.h"
 #include "support/cpu_ops.h"
-#include "support/support.h"
+#include "support/elementwise_cases.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 #include <xmmintrin.h>
-
-static const struct {
-    int64_t rows;
-    int channels;
-} shapes[] = {{1, 1}, {3, 7}, {7, 3}, {1, 17}, {64, 1}, {65, 16}, {257, 64}, {255, 65}, {513, 33},
-    {1025, 80}, {300, 257}, {31, 1024}, {9, 1025}, {5, 4100}, {40000, 3}};
-enum { SHAPES = sizeof shapes / sizeof shapes[0] };
-
-static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_ALTERNATE, FILL_OUTLIER, FILL_TINY};
-enum { FILLS = sizeof fills / sizeof fills[0] };
-
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
-static void put(void *x, enum oct_dtype dtype, int64_t i, float value)
-{
-    if (dtype == OCT_BF16)
-        ((uint16_t *)x)[i] = (uint16_t)(oct_bits_of_f32(value) >> 16);
-    else
-        ((float *)x)[i] = value;
-}
 
 /* ---- quantise ---- */
 
@@ -58,8 +30,8 @@ static void check_quantise(oct_backend *ops, const char *name, struct quantise_c
     for (int c = 0; c < count; c++) /* about a tenth of the codes clip */
         inverse[c] = (fabsf(inverse[c]) + 1.0f) * (k.planes == 2 ? 8000.0f : 60.0f);
     if (n > 20) {
-        put(x, k.dtype, n / 3, 1e-39f);
-        put(x, k.dtype, n / 2, -0.0f);
+        put_float(x, k.dtype, n / 3, 1e-39f);
+        put_float(x, k.dtype, n / 2, -0.0f);
     }
     int8_t *got = guard_alloc((size_t)n), *want = guard_alloc((size_t)n);
     int8_t *got_lo = guard_alloc((size_t)n), *want_lo = guard_alloc((size_t)n);

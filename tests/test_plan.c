@@ -70,6 +70,39 @@ Test(plan, hand_solved_graphs)
     cr_assert_eq(layout(none, 1), 0);
 }
 
+Test(plan, state_lies_in_one_piece_beside_its_copy)
+{
+    struct oct_plan *plan = NULL;
+    size_t persistent, transient;
+    static char blocks[2][4096];
+
+    cr_assert_eq(oct_plan_open(&plan), OCT_OK);
+    struct oct_buffer *w = oct_plan_book(plan, 100, OCT_PERSISTENT, 0, "w");
+    struct oct_buffer *mean = oct_plan_book(plan, 300, OCT_PERSISTENT, 0, "mean");
+    struct oct_buffer *scale = oct_plan_book(plan, 4, OCT_PERSISTENT, 0, "scale");
+    struct oct_buffer *clip = oct_plan_book(plan, 8, OCT_PERSISTENT, 0, "clip");
+    cr_assert_eq(oct_plan_kept(plan).bytes, 0, "no state yet");
+    oct_plan_keep(plan, clip); /* in another order than that of the booking, one of them twice */
+    oct_plan_keep(plan, mean);
+    oct_plan_keep(plan, mean);
+    cr_assert_eq(oct_plan_layout(plan, &persistent, &transient), OCT_OK);
+    oct_plan_place(plan, blocks[0], blocks[1]);
+    const struct oct_plan_kept kept = oct_plan_kept(plan);
+    char *now = kept.now, *before = kept.before;
+    cr_assert_eq(persistent, 256 + 512 + 256 + 256 + kept.bytes);
+    cr_assert_eq(kept.bytes, 512 + 256);
+    cr_assert_eq(mean->data, now);
+    cr_assert_eq(clip->data, now + 512);
+    const struct oct_buffer *others[] = {w, scale};
+    for (size_t i = 0; i < 2; i++) {
+        const char *at = others[i]->data;
+        cr_assert(at + others[i]->bytes <= now || at >= now + kept.bytes);
+        cr_assert(at + others[i]->bytes <= before || at >= before + kept.bytes);
+    }
+    cr_assert(before >= now + kept.bytes && before + kept.bytes <= blocks[0] + persistent);
+    oct_plan_close(plan);
+}
+
 Test(plan, buffers_persist_or_move)
 {
     struct oct_plan *plan = NULL;

@@ -40,18 +40,6 @@ static struct oct_conv_shape shape_of(const int *k)
         .groups = k[3]};
 }
 
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_S8)
-        fill_s8(x, n, how, seed);
-    else if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
 static void check_forward(
     const struct cpu_ops_variant *v, int index, enum oct_dtype dtype, int average, enum fill how)
 {
@@ -60,6 +48,8 @@ static void check_forward(
     enum oct_dtype y_dtype = dtype;
     if (average)
         y_dtype = dtype == OCT_S8 || how == FILL_ALTERNATE ? OCT_F32 : OCT_BF16;
+    if (average && dtype == OCT_S8 && how == FILL_ALTERNATE)
+        y_dtype = OCT_S32;
     /* several: that of one case may hide how it is divided by the window */
     float scale = 0.037f / (float)(index + (int)how + 1);
     void *x = filled(dtype, oct_conv_x_elements(&shape), how, (uint64_t)index);
@@ -202,7 +192,10 @@ Test(pool, refusals)
         struct oct_pool_args a = {
             .shape = shape_of(cases[1]), .x_dtype = OCT_F32, .y_dtype = OCT_BF16};
         cr_assert_eq(v.backend->pool(v.backend, &a), OCT_UNSUPPORTED);
-        a.average = 1; /* codes average to f32 only */
+        a.average = 1;
+        a.y_dtype = OCT_S32; /* sums are of codes */
+        cr_assert_eq(v.backend->pool(v.backend, &a), OCT_UNSUPPORTED);
+        a.y_dtype = OCT_BF16; /* codes average to f32 only */
         a.x_dtype = OCT_S8;
         cr_assert_eq(v.backend->pool(v.backend, &a), OCT_UNSUPPORTED);
         a.y_dtype = OCT_S8;

@@ -3,6 +3,7 @@
 #include "predict/cost.h"
 #include "predict/cost_table.h"
 #include "predict/predict.h"
+#include "support/runs.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -193,6 +194,32 @@ Test(predict, nothing_beats_the_roofline, .timeout = 300)
         check_roofline(oct_card_at(i), "int8", OCT_UNIT_INT8);
     check_roofline(oct_card_at(0), "bf16", OCT_UNIT_FP16);
     check_roofline(oct_card_at(0), "fp32", OCT_UNIT_FP32);
+}
+
+static void expect_prediction(const char *model, const char *scheme)
+{
+    struct oct_options o = step_of("model:t4", "int8");
+    const struct oct_model_row *rows;
+    size_t count = 0;
+    oct_trainer *t = NULL;
+    o.synthetic_size = 32;
+    o.model = model;
+    o.scheme = scheme;
+    cr_assert_eq(oct_trainer_open(&o, &t), OCT_OK, "%s: %s", scheme, oct_last_error());
+    cr_assert_eq(oct_trainer_predict(t, &rows, &count), OCT_OK, "%s", oct_last_error());
+    cr_expect_gt(count, (size_t)0);
+    for (size_t i = 0; i < count; i++)
+        cr_expect(rows[i].seconds > 0.0 || strcmp(rows[i].node, "(step)") == 0, "%s, %s: %s %s",
+            scheme, model, rows[i].node, rows[i].op);
+    oct_trainer_close(t);
+}
+
+Test(predict, every_scheme_has_a_price)
+{
+    for (size_t i = 0; oct_scheme_name(i); i++)
+        expect_prediction(run_model_of(oct_scheme_name(i)), oct_scheme_name(i));
+    expect_prediction("fixup_resnet8", "dai8");
+    expect_prediction("vgg11", "dai8");
 }
 
 static void refused(struct oct_options o, enum oct_status status, const char *word)

@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "support/folder.h"
 #include "support/norm_reduced.h"
+#include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -455,6 +456,7 @@ Test(published, equal_bits_on_every_instruction_set, .timeout = 600)
         double want[STEPS], got[STEPS];
         struct oct_options o = small_run(oct_scheme_name(s));
         o.synthetic_size = 8;
+        o.model = run_model_of(o.scheme);
         losses_of(o, "c", STEPS, want);
         for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
             if (i == 0 && !__builtin_cpu_supports("avx512vnni"))

@@ -115,6 +115,7 @@ static bool cell(const char *scheme, const char *isa, int steps, double *loss)
     struct oct_options o = small_run(sim ? "sim" : "cpu");
     oct_trainer *t = NULL;
     o.scheme = scheme;
+    o.model = run_model_of(scheme);
     o.isa = sim ? NULL : isa;
     if (oct_trainer_open(&o, &t) != OCT_OK) {
         cr_expect(strcmp(isa, "vnni") == 0 && !__builtin_cpu_supports("avx512vnni"), "%s on %s: %s",
@@ -157,6 +158,23 @@ Test(sim_train, a_search_between_recorded_steps)
     losses_of(o, "cpu", STEPS, cpu);
     losses_of(o, "sim", STEPS, sim);
     expect_equal("search", sim, cpu, STEPS);
+}
+
+/* The range of the gradients' codes and the rate change from epoch to epoch; the recording stays.
+ */
+Test(sim_train, fixed_point_ranges_between_recorded_steps)
+{
+    enum { STEPS = 20 };
+    double cpu[STEPS], sim[STEPS];
+    struct oct_options o = small_run("cpu");
+    o.scheme = "wageubn";
+    o.model = "preact_resnet8";
+    o.synthetic_images = 16; /* two steps an epoch: ranges 128, 32, 8, 2 */
+    o.epochs = 10;
+    o.momentum = 0.25;
+    losses_of(o, "cpu", STEPS, cpu);
+    losses_of(o, "sim", STEPS, sim);
+    expect_equal("fixed point", sim, cpu, STEPS);
 }
 
 static void change_device(const char *from, const char *to)

@@ -3,39 +3,11 @@
 #include "oracle/oracle_ops.h"
 #include "oracle/oracle_scheme.h"
 #include "support/cpu_ops.h"
-#include "support/support.h"
+#include "support/elementwise_cases.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
-
-static const struct {
-    int64_t rows;
-    int channels;
-} shapes[] = {{1, 1}, {3, 7}, {7, 3}, {1, 17}, {64, 1}, {65, 16}, {257, 64}, {255, 65}, {513, 33},
-    {1025, 80}, {300, 257}, {31, 1024}, {9, 1025}, {5, 4100}, {40000, 3}};
-enum { SHAPES = sizeof shapes / sizeof shapes[0] };
-
-static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_ALTERNATE, FILL_OUTLIER, FILL_TINY};
-enum { FILLS = sizeof fills / sizeof fills[0] };
-
-static void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
-{
-    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
-    if (dtype == OCT_BF16)
-        fill_bf16(x, n, how, seed);
-    else
-        fill_f32(x, n, how, seed);
-    return x;
-}
-
-static void put(void *x, enum oct_dtype dtype, int64_t i, float value)
-{
-    if (dtype == OCT_BF16)
-        ((uint16_t *)x)[i] = (uint16_t)(oct_bits_of_f32(value) >> 16);
-    else
-        ((float *)x)[i] = value;
-}
 
 #define RANGE(clip_, scale_, inverse_)                                                             \
     {                                                                                              \
@@ -53,8 +25,8 @@ static void check_stats(
     int channels = shapes[shape].channels;
     void *x = filled(dtype, n, fill, (uint64_t)shape + 4);
     if (nan)
-        put(x, dtype, n * 2 / 3, oct_f32_of_bits(strange[nan % 5]));
-    put(x, dtype, n / 4, -0.0f);
+        put_float(x, dtype, n * 2 / 3, oct_f32_of_bits(strange[nan % 5]));
+    put_float(x, dtype, n / 4, -0.0f);
     uint32_t flag[2] = {0, 0};
     float *f[2][3];
     double *d[2][2];
@@ -174,7 +146,7 @@ Test(stats, count_above)
             int channels = shapes[i / 4].channels;
             enum oct_dtype dtype = i & 1 ? OCT_BF16 : OCT_F32;
             void *x = filled(dtype, rows * channels, i & 2 ? FILL_ALTERNATE : FILL_RANDOM, 7);
-            put(x, dtype, rows * channels / 2, oct_f32_of_bits(strange[i % 5]));
+            put_float(x, dtype, rows * channels / 2, oct_f32_of_bits(strange[i % 5]));
             float *threshold = filled(OCT_F32, channels, FILL_RANDOM, 8), all = 1.0f;
             int64_t *got = guard_alloc(sizeof *got * (size_t)channels), total[2] = {99, 98};
             int64_t *want = guard_alloc(sizeof *want * (size_t)channels);
@@ -301,6 +273,7 @@ Test(stats, range_update)
                                                           .pow2 = (enum oct_pow2)(i / 10)},
                         .rule = (enum oct_clip_rule)(i / 2 % 5),
                         .plus = i % 3 == 1 ? &plus : NULL,
+                        .floor = i % 7 == 2 ? 4e-4f : 0.0f,
                         .share = i % 3 ? &share : NULL,
                         .k = 1.1f,
                         .a = 0.7f,

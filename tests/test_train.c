@@ -281,6 +281,22 @@ Test(train, parameter_counts_are_those_of_the_papers_and_torchvision)
     }
 }
 
+Test(train, simulation_stands_alone)
+{
+    struct oct_options o = small_run();
+    oct_trainer *t = NULL;
+    o.simulate = 1;
+    o.device = "sim";
+    cr_expect_eq(oct_trainer_open(&o, &t), OCT_ARG);
+    cr_expect_str_eq(oct_last_error(), "--simulate multiplies in float64 on the CPU, and --device "
+                                       "sim was asked for: leave out one of them");
+    o.device = "cpu";
+    o.isa = "vnni";
+    cr_expect_eq(oct_trainer_open(&o, &t), OCT_ARG);
+    cr_expect(strstr(oct_last_error(), "--isa vnni"), "%s", oct_last_error());
+    cr_expect_null(t);
+}
+
 Test(train, senseless_options_are_refused_in_one_line)
 {
     static const struct {

@@ -48,6 +48,31 @@ OCT_HD struct oct_bn_affine oct_bn_affine_of(
     return affine;
 }
 
+/* Grids of a normalisation that computes in fixed point, as steps per unit (oct_on_grid):
+ *   mean_q = Q(mean), sd_q = Q(sqrt(var)) + one step, gamma_q = Q(gamma), beta_q = Q(beta)
+ *   xhat_q = Q(fl(fl(ix y) + jx)),  z = fl(fl(gamma_q xhat_q) + beta_q)
+ * xhat 0: none of this. Backward goes straight through the roundings: with xhat, not xhat_q. */
+struct oct_bn_rounding {
+    float mean, sd, affine, xhat;
+};
+
+/* gamma and beta are on their grid. */
+OCT_HD struct oct_bn_affine oct_bn_affine_rounded(
+    struct oct_bn_moments moments, float gamma, float beta, struct oct_bn_rounding rounding)
+{
+    double mean = (double)oct_on_grid((float)moments.mean, rounding.mean);
+    float sd = oct_on_grid((float)sqrt(moments.var), rounding.sd) + 1.0f / rounding.sd;
+    double invstd = 1.0 / (double)sd, slope = (double)gamma * invstd;
+    struct oct_bn_affine affine = {
+        (float)slope, (float)((double)beta - mean * slope), (float)invstd, (float)(-mean * invstd)};
+    return affine;
+}
+
+OCT_HD float oct_bn_xhat_rounded(float y, float ix, float jx, float steps)
+{
+    return oct_on_grid(oct_affine(y, ix, jx), steps);
+}
+
 /* Variance for the running average: n/(n-1) var, and var itself for one pixel. */
 OCT_HD float oct_bn_unbiased(double var, int64_t count)
 {

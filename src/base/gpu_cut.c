@@ -54,6 +54,33 @@ int oct_gpu_sweep_count(const struct oct_conv_shape *v, int dgrad)
     return dgrad ? phases(v->stride_h, v->h) * phases(v->stride_w, v->w) : 1;
 }
 
+/* Columns of an input of stride 2 and more are folded by the stride, rows as well; where the taps
+ * of a row fit beside each other, by those: fewer, fuller chunks. */
+struct oct_gpu_fold oct_gpu_fold_of(const struct oct_conv_shape *v)
+{
+    struct oct_gpu_fold f = {.down = v->stride_h, .shape = *v};
+    const int row = v->stride_h * v->c;
+    f.across = (int64_t)row * v->s <= OCT_GPU_FOLDED && v->s > v->stride_w ? v->s : v->stride_w;
+    if (v->c % OCT_GPU_FOLDED == 0 || (int64_t)row * f.across > OCT_GPU_FOLDED ||
+        v->dilation_h != 1 || v->dilation_w != 1) {
+        f.down = f.across = 0;
+        return f;
+    }
+    f.shape.r = (v->r - 1) / f.down + 1;
+    f.shape.s = (v->s - 1) / f.across + 1;
+    f.shape.h = oct_conv_p(v) + f.shape.r - 1;
+    f.shape.w = oct_conv_q(v) + f.shape.s - 1;
+    f.shape.c = OCT_GPU_FOLDED;
+    f.shape.stride_h = f.shape.stride_w = 1;
+    f.shape.pad_h = f.shape.pad_w = 0;
+    return f;
+}
+
+size_t oct_gpu_fold_bytes(const struct oct_gpu_fold *f, int planes)
+{
+    return f->down ? (size_t)planes * (size_t)oct_conv_x_elements(&f->shape) : 0;
+}
+
 static void make_one(const struct oct_conv_shape *v, int dgrad, int index, struct oct_gpu_sweep *s)
 {
     const int p = oct_conv_p(v), q = oct_conv_q(v), across = phases(v->stride_w, v->w);
@@ -75,7 +102,10 @@ static void make_one(const struct oct_conv_shape *v, int dgrad, int index, struc
 void oct_gpu_sweep_make(
     const struct oct_conv_shape *v, int dgrad, int index, struct oct_gpu_sweep *s)
 {
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(v);
     int64_t packed = 0;
+    if (!dgrad)
+        v = &fold.shape;
     for (int i = 0; i < index; i++) {
         make_one(v, dgrad, i, s);
         packed += s->columns * oct_gpu_sweep_pitch(s);
@@ -158,8 +188,9 @@ struct oct_gpu_gradient_cut oct_gpu_gradient_cut(
     const struct oct_conv_shape *v, int multiprocessors, int forced)
 {
     const int64_t pixels = (int64_t)v->n * oct_conv_p(v) * oct_conv_q(v);
-    const int columns = v->r * v->s * v->c;
-    struct oct_gpu_gradient_cut cut = {.narrow = v->k % 16 != 0 || v->c % 16 != 0};
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(v);
+    const int columns = fold.shape.r * fold.shape.s * fold.shape.c;
+    struct oct_gpu_gradient_cut cut = {.narrow = v->k % 16 != 0 || fold.shape.c % 16 != 0};
     cut.tile = cut.narrow                                       ? OCT_GPU_TILE_NARROW
                : forced > 0 && forced <= OCT_GPU_GRADIENT_TILES ? forced
                                                                 : gradient_tile(v, columns);
@@ -184,5 +215,7 @@ size_t oct_gpu_gradient_workspace(
     const struct oct_conv_shape *v, const struct oct_gpu_gradient_cut *cut, int pairs)
 {
     const size_t parts = (size_t)pairs * (size_t)cut->splits;
-    return parts > 1 ? parts * (size_t)v->k * (size_t)cut->pitch * sizeof(int32_t) : 0;
+    return parts > 1 || oct_gpu_fold_of(v).down
+               ? parts * (size_t)v->k * (size_t)cut->pitch * sizeof(int32_t)
+               : 0;
 }

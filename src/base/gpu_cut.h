@@ -77,6 +77,22 @@ struct oct_gpu_sweep_cut {
 struct oct_gpu_sweep_cut oct_gpu_sweep_cut(
     const struct oct_gpu_sweep *, int two_planes, int multiprocessors, int forced);
 
+/* An input of few channels (images) is folded: a copy of it has pixels of OCT_GPU_FOLDED bytes,
+ * each the channels of `down` x `across` neighbouring pixels, zeros where these lie in the padding.
+ * Folded pixel (i, j) begins at input pixel (i stride_h - pad_h, j stride_w - pad_w), so that the
+ * product on it has stride 1, no padding, few taps and whole 16-byte chunks: tap (r, s) of the
+ * filter is tap (r / down, s / across) of the folded one, there byte ((r % down) across + s %
+ * across) c. */
+enum { OCT_GPU_FOLDED = 16 };
+struct oct_gpu_fold {
+    int down, across;            /* 0: the input is read as it is */
+    struct oct_conv_shape shape; /* of the product on folded pixels */
+};
+struct oct_gpu_fold oct_gpu_fold_of(const struct oct_conv_shape *);
+
+/* Bytes of a folded input, all planes. */
+size_t oct_gpu_fold_bytes(const struct oct_gpu_fold *, int planes);
+
 /* Bytes of a pack of int8 weights, one plane. */
 size_t oct_gpu_pack_bytes(const struct oct_conv_shape *, int dgrad);
 
@@ -87,7 +103,8 @@ struct oct_gpu_gradient_cut {
 struct oct_gpu_gradient_cut oct_gpu_gradient_cut(
     const struct oct_conv_shape *, int multiprocessors, int forced);
 
-/* Bytes of partial sums, for so many pairs of planes: none where one split converts at once. */
+/* Bytes of partial sums, for so many pairs of planes: none where one split converts at once, which
+ * it does not where the input is folded. */
 size_t oct_gpu_gradient_workspace(
     const struct oct_conv_shape *, const struct oct_gpu_gradient_cut *, int pairs);
 

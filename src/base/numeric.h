@@ -136,6 +136,13 @@ OCT_HD int oct_quantise_stochastic(float x, float inverse, int code_max, uint32_
     return (t + (int)random_byte) >> 8;
 }
 
+/* The number a code stands for: code 0 is +0. Adding 0 says so once more: gcc 12 with AVX-512 turns
+ * the way to an integer and back into a rounding of floats, which keeps -0. */
+OCT_HD float oct_real_of_code(int q, float scale)
+{
+    return (float)q * scale + 0.0f;
+}
+
 /* Planes of a two-plane code q in [-16256, 16256]: q = (hi << 7) + lo, lo in [-64, 63]. */
 OCT_HD int oct_plane_hi(int q)
 {
@@ -306,6 +313,94 @@ OCT_HD void oct_sgd_element(float *w, float *momentum, float dw, struct oct_sgd_
     float d = rates.nesterov ? g + rates.mu * m : m;
     *momentum = m;
     *w = *w - rates.lr * d;
+}
+
+/* x on the grid of multiples of 1 / steps, ties to even; steps is a power of two, 0: x itself. */
+OCT_HD float oct_on_grid(float x, float steps)
+{
+    return steps > 0.0f ? rintf(x * steps) * (1.0f / steps) : x;
+}
+
+/* A learning rate on the grid of 2^-9, below 1. */
+OCT_HD float oct_lr_on_grid(float lr)
+{
+    return oct_clampf(oct_on_grid(lr, 512.0f), 511.0f / 512.0f);
+}
+
+/* How a parameter moves by lr times its momentum a, in fixed point. */
+enum oct_increment {
+    OCT_INCREMENT_REAL, /* lr a */
+    OCT_INCREMENT_CODE, /* lr n unit, n = the stochastic code of a in [-127, 127] */
+    OCT_INCREMENT_GRID  /* w = n unit stays a code n in [-127, 127]: n -= stochastic code of lr a */
+};
+
+struct oct_fixed_rates {
+    float lr, mu, weight_decay;
+    float momentum_steps, weight_steps; /* grids, oct_on_grid */
+    enum oct_increment increment;
+    float unit; /* of the increment's code */
+};
+
+/* Gradient of one parameter, weight decay inside. */
+OCT_HD float oct_fixed_gradient(float w, float dw, float weight_decay)
+{
+    return dw + weight_decay * w;
+}
+
+/* Multiplier of a gradient whose codes lie in +-(range - 1): range / R, R the power of two nearest
+ * its largest magnitude; 0 where there is none. range is a power of two, so no rounding occurs. */
+OCT_HD float oct_fixed_inverse(float amax, float range)
+{
+    float inverse;
+    if (!(amax > 0.0f) || oct_not_finite(amax))
+        return 0.0f;
+    inverse = range / oct_pow2_of_clip(amax, OCT_POW2_NEAREST);
+    return oct_not_finite(inverse) ? 0.0f : inverse;
+}
+
+OCT_HD int oct_fixed_code(float g, float inverse, float range, uint32_t random_byte)
+{
+    int n = oct_quantise_stochastic(g, inverse, (int)range - 1, random_byte);
+    return inverse > 0.0f ? n : 0;
+}
+
+/* For normalised gradients that keep their magnitude: the unit of a code, range / R of them
+ * being 1. The momentum's grid and the increment's code are as many of it as without. */
+OCT_HD float oct_fixed_keep(struct oct_fixed_rates *rates, float inverse, float gradient_steps)
+{
+    float factor = gradient_steps / inverse; /* a power of two, as all here */
+    if (!(inverse > 0.0f))
+        return 1.0f / gradient_steps;
+    rates->momentum_steps = rates->momentum_steps / factor;
+    if (rates->increment == OCT_INCREMENT_CODE)
+        rates->unit = rates->unit * factor;
+    return 1.0f / inverse;
+}
+
+/* A magnitude in steps of its grid, for reports: 2^24 stands for all above. */
+OCT_HD float oct_fixed_steps_of(float magnitude, float steps)
+{
+    return oct_clampf(magnitude * steps, 16777216.0f);
+}
+
+/* One parameter and its momentum, in place; g is on its grid. */
+OCT_HD void oct_fixed_element(
+    float *w, float *momentum, float g, struct oct_fixed_rates rates, uint32_t random_byte)
+{
+    float a = rates.mu * *momentum + g, d = a;
+    *momentum = oct_on_grid(a, rates.momentum_steps);
+    if (rates.increment == OCT_INCREMENT_GRID) {
+        float inverse = 1.0f / rates.unit;
+        int n = oct_quantise(*w, inverse, OCT_CODE_MAX) -
+                oct_quantise_stochastic(rates.lr * a, inverse, 2 * OCT_CODE_MAX, random_byte);
+        n = n < -OCT_CODE_MAX ? -OCT_CODE_MAX : n > OCT_CODE_MAX ? OCT_CODE_MAX : n;
+        *w = rates.unit > 0.0f ? (float)n * rates.unit : *w;
+        return;
+    }
+    if (rates.increment == OCT_INCREMENT_CODE)
+        d = (float)oct_quantise_stochastic(a, 1.0f / rates.unit, OCT_CODE_MAX, random_byte) *
+            rates.unit;
+    *w = oct_on_grid(*w - rates.lr * d, rates.weight_steps);
 }
 
 /* Slope of the log-barrier extension at z (Kervadec et al.): -1 / (t z) for z <= -1/t^2, else t. */

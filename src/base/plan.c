@@ -12,6 +12,8 @@ struct oct_plan {
     struct oct_buffer **buffers;
     size_t count, capacity;
     struct oct_buffer *workspace;
+    struct oct_buffer *before; /* copy of the state, or NULL: there is none */
+    void *state;
     bool out_of_memory;
     size_t persistent_bytes, transient_bytes;
 };
@@ -66,6 +68,21 @@ struct oct_buffer *oct_plan_book(
     buffer->last = last;
     plan->buffers[plan->count++] = buffer;
     return buffer;
+}
+
+void oct_plan_keep(struct oct_plan *plan, struct oct_buffer *buffer)
+{
+    if (!plan->before)
+        plan->before = oct_plan_book(plan, 0, OCT_PERSISTENT, 0, "state before the step");
+    buffer->kept = true;
+}
+
+struct oct_plan_kept oct_plan_kept(const struct oct_plan *plan)
+{
+    if (!plan->before)
+        return (struct oct_plan_kept){0};
+    return (struct oct_plan_kept){
+        .now = plan->state, .before = plan->before->data, .bytes = plan->before->bytes};
 }
 
 void oct_plan_use(struct oct_buffer *buffer, int moment)
@@ -139,6 +156,24 @@ size_t oct_layout_buffers(struct oct_buffer **buffers, size_t count)
     return total;
 }
 
+/* Persistent buffers one after another: the state first, in one piece, then the others. */
+static size_t lay_out_persistent(struct oct_plan *plan)
+{
+    size_t offset = 0;
+    for (int others = 0; others < 2; others++) {
+        for (size_t i = 0; i < plan->count; i++) {
+            struct oct_buffer *buffer = plan->buffers[i];
+            if (buffer->first != OCT_PERSISTENT || buffer->kept == (others == 1))
+                continue;
+            buffer->offset = offset;
+            offset += buffer->bytes;
+        }
+        if (others == 0 && plan->before)
+            plan->before->bytes = offset;
+    }
+    return offset;
+}
+
 enum oct_status oct_plan_layout(struct oct_plan *plan, size_t *persistent, size_t *transient)
 {
     struct oct_buffer **moving = malloc((plan->count + 1) * sizeof(struct oct_buffer *));
@@ -148,16 +183,11 @@ enum oct_status oct_plan_layout(struct oct_plan *plan, size_t *persistent, size_
         free(moving);
         return oct_fail(OCT_NOMEM, "no memory for the memory plan");
     }
-    plan->persistent_bytes = 0;
     for (size_t i = 0; i < plan->count; i++) {
-        struct oct_buffer *buffer = plan->buffers[i];
-        if (buffer->first != OCT_PERSISTENT) {
-            moving[moving_count++] = buffer;
-            continue;
-        }
-        buffer->offset = plan->persistent_bytes;
-        plan->persistent_bytes += buffer->bytes;
+        if (plan->buffers[i]->first != OCT_PERSISTENT)
+            moving[moving_count++] = plan->buffers[i];
     }
+    plan->persistent_bytes = lay_out_persistent(plan);
     plan->transient_bytes = oct_layout_buffers(moving, moving_count);
     free(moving);
     *persistent = plan->persistent_bytes;
@@ -167,6 +197,7 @@ enum oct_status oct_plan_layout(struct oct_plan *plan, size_t *persistent, size_
 
 void oct_plan_place(struct oct_plan *plan, void *persistent, void *transient)
 {
+    plan->state = persistent;
     for (size_t i = 0; i < plan->count; i++) {
         struct oct_buffer *buffer = plan->buffers[i];
         char *base = buffer->first == OCT_PERSISTENT ? persistent : transient;

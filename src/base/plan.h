@@ -14,6 +14,7 @@ struct oct_buffer {
     char name[80]; /* node and tensor, for the table */
     size_t bytes;
     int first, last; /* moments, inclusive; OCT_PERSISTENT: always */
+    bool kept;       /* by oct_plan_keep */
     size_t offset;
     void *data; /* set by oct_plan_place */
 };
@@ -27,6 +28,17 @@ void oct_plan_close(struct oct_plan *plan);
  * when out of memory, which oct_plan_layout then reports. */
 struct oct_buffer *oct_plan_book(struct oct_plan *plan, size_t bytes, int first, int last,
     const char *name, ...) __attribute__((format(printf, 5, 6)));
+
+/* A persistent buffer is state: what a step may change and a skipped step must not have changed.
+ * All state lies in one piece, with room for a copy of it, so that keeping it is one copy. */
+void oct_plan_keep(struct oct_plan *plan, struct oct_buffer *buffer);
+
+/* The state, and where it is kept; valid once placed. */
+struct oct_plan_kept {
+    void *now, *before;
+    size_t bytes;
+};
+struct oct_plan_kept oct_plan_kept(const struct oct_plan *plan);
 
 /* Extends a buffer's life so that it covers `moment`. */
 void oct_plan_use(struct oct_buffer *buffer, int moment);

@@ -53,6 +53,7 @@ void oct_cpu_conv_close(struct oct_cpu *cpu);
 void oct_cpu_conv_install(oct_backend *table);
 void oct_cpu_norm_install(oct_backend *table);
 void oct_cpu_ops_install(oct_backend *table);
+void oct_cpu_shift_install(oct_backend *table);
 
 /* Sets subnormals to zero (FTZ + DAZ) in the calling thread, for good. oct_pool_run does it for
  * as long as it works. */

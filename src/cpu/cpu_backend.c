@@ -135,6 +135,7 @@ static void install(oct_backend *table)
     oct_cpu_conv_install(table);
     oct_cpu_ops_install(table);
     oct_cpu_norm_install(table);
+    oct_cpu_shift_install(table);
 }
 
 enum oct_status oct_cpu_open(const char *isa, int threads, oct_backend **out)

@@ -76,6 +76,8 @@ struct oct_sweep_args {
     void *out;
     enum oct_dtype dtype;
     enum oct_write mode;
+    struct oct_shift shift; /* dtype s8 */
+    int relu;               /* dtype s8 */
     const struct oct_acc_stats *stats;
     void *workspace;
 };

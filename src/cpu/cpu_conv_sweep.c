@@ -206,15 +206,22 @@ static void multiply(const struct job *j, struct oct_tile_gemm *g, const int8_t 
     g->a = a;
 }
 
-/* Multipliers and biases of a column block, with zeros for the columns that pad it. */
-static void load_columns(
-    const struct job *j, int first, int columns, float *multiplier, float *bias)
+/* What differs from column to column. */
+struct columns {
+    float multiplier[OCT_TILE_COLUMNS], bias[OCT_TILE_COLUMNS];
+    int32_t shift_bias[OCT_TILE_COLUMNS];
+};
+
+/* A column block's, with zeros for the columns that pad it. */
+static void load_columns(const struct job *j, int first, int count, struct columns *out)
 {
     const struct oct_sweep_args *a = j->args;
-    for (int i = 0; i < columns; i++) {
-        int k = first + i, exists = k < j->sweep.columns;
-        multiplier[i] = exists ? a->x->scale[0] * a->w->scale[a->w->scale_per_k ? k : 0] : 0.0f;
-        bias[i] = exists && a->bias ? a->bias[k] : 0.0f;
+    for (int i = 0; i < count; i++) {
+        int k = first + i, exists = k < j->sweep.columns, codes = a->dtype == OCT_S8;
+        out->multiplier[i] =
+            exists && !codes ? a->x->scale[0] * a->w->scale[a->w->scale_per_k ? k : 0] : 0.0f;
+        out->bias[i] = exists && a->bias ? a->bias[k] : 0.0f;
+        out->shift_bias[i] = exists && codes ? a->shift.bias[k] : 0;
     }
 }
 
@@ -223,19 +230,22 @@ static void write_block(const struct job *j, const struct block *b, int first, i
     const int32_t *acc, const int64_t *total)
 {
     const struct oct_sweep *s = &j->sweep;
-    float multiplier[OCT_TILE_COLUMNS], bias[OCT_TILE_COLUMNS];
+    struct columns of;
     const int rows = b->images * b->rows;
     struct oct_conv_epilogue e = {.columns = clamp(s->columns - first, 0, columns),
         .acc_stride = columns,
-        .multiplier = multiplier,
-        .bias = j->args->bias ? bias : NULL,
+        .multiplier = of.multiplier,
+        .bias = j->args->bias ? of.bias : NULL,
+        .shift_bias = of.shift_bias,
+        .right = j->args->dtype == OCT_S8 ? j->args->shift.by[OCT_SHIFT_RIGHT] : 0,
+        .lowest = j->args->relu ? 0 : -OCT_CODE_MAX,
         .out_stride = (int64_t)s->columns * s->w.out_step,
         .dtype = j->args->dtype,
         .mode = j->args->mode};
     const int64_t apart = (int64_t)b->columns * s->w.out_step;
     int64_t expected = 0, start = 0;
 
-    load_columns(j, first, columns, multiplier, bias);
+    load_columns(j, first, columns, &of);
     for (int i = 0; i <= rows; i++) {
         int64_t image = b->image + i / b->rows;
         int64_t h = s->h.out_first + (int64_t)(b->p + i % b->rows) * s->h.out_step;

@@ -99,7 +99,12 @@ static void update_running(const struct oct_bn_finalize_args *g)
     }
 }
 
-static void find_extremes(const struct oct_bn_finalize_args *g, int c)
+/* z = fl(fl(a x) + b) with x = y, or x = xhat on its grid. */
+struct slope {
+    float a, b;
+};
+
+static void find_extremes(const struct oct_bn_finalize_args *g, int c, struct slope affine)
 {
     float low, high;
     if (g->acc) {
@@ -112,8 +117,12 @@ static void find_extremes(const struct oct_bn_finalize_args *g, int c)
     }
     if (g->xhat_max)
         g->xhat_max[c] = oct_bn_affine_max(g->ix[c], g->jx[c], low, high, 0);
+    if (g->rounding.xhat > 0.0f) { /* rounding is monotonic: the extremes stay at the ends */
+        low = oct_bn_xhat_rounded(low, g->ix[c], g->jx[c], g->rounding.xhat);
+        high = oct_bn_xhat_rounded(high, g->ix[c], g->jx[c], g->rounding.xhat);
+    }
     if (g->z_amax && !g->clip_lo)
-        g->z_amax[c] = oct_bn_affine_max(g->a[c], g->b[c], low, high, g->relu);
+        g->z_amax[c] = oct_bn_affine_max(affine.a, affine.b, low, high, g->relu);
 }
 
 /* What a clipped channel is known for before its y is there. */
@@ -126,21 +135,36 @@ static void find_clip(const struct oct_bn_finalize_args *g, int c)
         g->z_amax[c] = oct_bn_clip_max(clip);
 }
 
+static struct slope find_affine(const struct oct_bn_finalize_args *g, int c)
+{
+    struct oct_bn_affine affine;
+    struct slope last;
+    if (g->rounding.xhat > 0.0f) {
+        last.a = g->gamma_q[c] = oct_on_grid(g->gamma[c], g->rounding.affine);
+        last.b = g->beta_q[c] = oct_on_grid(g->beta[c], g->rounding.affine);
+        affine = oct_bn_affine_rounded(moments_of(g, c), last.a, last.b, g->rounding);
+    } else {
+        affine = oct_bn_affine_of(moments_of(g, c), g->gamma[c], g->beta[c], g->eps);
+        last.a = affine.a;
+        last.b = affine.b;
+    }
+    g->a[c] = affine.a;
+    g->b[c] = affine.b;
+    g->ix[c] = affine.ix;
+    g->jx[c] = affine.jx;
+    return last;
+}
+
 static void finalize_work(void *args, int64_t item, int thread)
 {
     const struct oct_bn_finalize_args *g = args;
     (void)item, (void)thread;
     for (int c = 0; c < g->channels; c++) {
-        struct oct_bn_affine affine =
-            oct_bn_affine_of(moments_of(g, c), g->gamma[c], g->beta[c], g->eps);
-        g->a[c] = affine.a;
-        g->b[c] = affine.b;
-        g->ix[c] = affine.ix;
-        g->jx[c] = affine.jx;
+        struct slope last = find_affine(g, c);
         if (g->clip_lo)
             find_clip(g, c);
         if (g->xhat_max || (g->z_amax && !g->clip_lo))
-            find_extremes(g, c);
+            find_extremes(g, c, last);
     }
     if (g->training)
         update_running(g);
@@ -249,12 +273,14 @@ static enum oct_status act_fwd(oct_backend *backend, const struct oct_act_fwd_ar
 {
     struct oct_cpu *cpu = oct_cpu_of(backend);
     struct act_job job = {.args = *g, .norm = cpu->norm, .elements = g->rows * g->channels};
-    struct wide a, b, lo, hi;
+    struct wide a, b, lo, hi, ix, jx;
 
     OCT_TRY(oct_check_act_fwd(g));
     if (g->a) {
         job.args.a = widen(g->a, g->channels, &a);
         job.args.b = widen(g->b, g->channels, &b);
+        job.args.ix = widen(g->ix, g->channels, &ix);
+        job.args.jx = widen(g->jx, g->channels, &jx);
         job.args.clip_lo = widen(g->clip_lo, g->channels, &lo);
         job.args.clip_hi = widen(g->clip_hi, g->channels, &hi);
     } else {

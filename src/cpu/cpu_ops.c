@@ -27,6 +27,13 @@ static enum oct_status quantise(oct_backend *backend, const struct oct_quantise_
     return OCT_OK;
 }
 
+static enum oct_status regrid(oct_backend *backend, const struct oct_regrid_args *a)
+{
+    OCT_TRY(oct_check_regrid(a));
+    run(backend, oct_vec_items(a->count, OCT_VEC_CHUNK), oct_cpu_of(backend)->ops->regrid, a);
+    return OCT_OK;
+}
+
 static enum oct_status channel_stats(oct_backend *backend, const struct oct_channel_stats_args *a)
 {
     const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
@@ -96,6 +103,23 @@ static enum oct_status sgd(oct_backend *backend, const struct oct_sgd_args *a)
     return OCT_OK;
 }
 
+static enum oct_status sgd_fixed(oct_backend *backend, const struct oct_sgd_fixed_args *a)
+{
+    const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
+    int64_t items = oct_vec_items(a->count, OCT_VEC_CHUNK);
+    OCT_TRY(oct_check_sgd_fixed(a));
+    if (a->step->flag)
+        return OCT_OK;
+    if (a->normalise) {
+        *a->gradient_amax = 0.0f;
+        run(backend, items, ops->fixed_amax, a);
+    }
+    if (a->amax)
+        *a->amax = 0.0f;
+    run(backend, items, ops->sgd_fixed, a);
+    return OCT_OK;
+}
+
 static enum oct_status ema(oct_backend *backend, const struct oct_ema_args *a)
 {
     if (*a->flag)
@@ -111,6 +135,8 @@ static int next_clip(const struct oct_range_update_args *a, int i, float amax, f
         *clip = a->a;
         return 1;
     }
+    if (amax < a->floor)
+        amax = a->floor;
     if (!(amax > 0.0f) || oct_not_finite(amax))
         return 0;
     if (a->rule == OCT_CLIP_SHARE) {
@@ -203,6 +229,7 @@ void oct_cpu_ops_install(oct_backend *table)
 {
     table->channel_workspace = channel_workspace;
     table->quantise = quantise;
+    table->regrid = regrid;
     table->channel_stats = channel_stats;
     table->channel_sum = channel_sum;
     table->count_above = count_above;
@@ -213,5 +240,6 @@ void oct_cpu_ops_install(oct_backend *table)
     table->image = image;
     table->loss = loss;
     table->sgd = sgd;
+    table->sgd_fixed = sgd_fixed;
     table->ema = ema;
 }

@@ -82,8 +82,12 @@ static void pack_column_fprop(const struct job *j, int first, int columns, int r
         for (int plane = 0; plane < j->args->planes; plane++) {
             int8_t *to = j->out[plane] + v->packed + (int64_t)first * v->runs * v->depth +
                          ((int64_t)run * v->depth + d) * columns + column * group;
-            for (int i = 0; i < part; i += group)
-                memcpy(to + (int64_t)i * columns, code[plane] + i, (size_t)group);
+            if (group == 4) /* a copy of known size is one move */
+                for (int i = 0; i < part; i += 4)
+                    memcpy(to + (int64_t)i * columns, code[plane] + i, 4);
+            else
+                for (int i = 0; i < part; i++)
+                    to[(int64_t)i * columns] = code[plane][i];
         }
     }
 }

@@ -111,6 +111,11 @@ V_INLINE vf vf_select(vm mask, vf a, vf b)
 {
     return _mm512_mask_mov_ps(b, mask, a);
 }
+/* Nearest integer, ties to even. */
+V_INLINE vf vf_rint(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 /* Codes of v, nearest; vi_store_s8 completes the clamp from below: what does not fit an int32
  * becomes INT32_MIN, saturates to -128 in the packs and is raised to -127 there. */
 V_INLINE vi vi_codes(vf v, vf bound)
@@ -324,6 +329,11 @@ V_INLINE vf vf_select(vm mask, vf a, vf b)
     V_EACH b.v[l] = mask.v[l] ? a.v[l] : b.v[l];
     return b;
 }
+V_INLINE vf vf_rint(vf a)
+{
+    V_EACH a.v[l] = rintf(a.v[l]);
+    return a;
+}
 V_INLINE vi vi_codes(vf v, vf bound)
 {
     vi r;
@@ -417,6 +427,11 @@ V_INLINE void vi_store_s8(int8_t *p, int n, const vi q[4])
 V_INLINE vf vf_affine(vf y, vf a, vf b)
 {
     return vf_add(vf_mul(a, y), b);
+}
+/* Of lanes, as oct_on_grid; steps above 0. */
+V_INLINE vf vf_on_grid(vf a, float steps)
+{
+    return vf_mul(vf_rint(vf_mul(a, vf_set(steps))), vf_set(1.0f / steps));
 }
 V_INLINE vf vf_clamp(vf a, vf bound)
 {

@@ -1,5 +1,7 @@
 #include "cpu/vec_conv.h"
 
+#include "base/shift.h"
+
 #include <immintrin.h>
 #include <string.h>
 
@@ -52,9 +54,38 @@ INLINE void finish_groups(const struct oct_conv_epilogue *e, const void *acc, in
         finish_columns(e, acc, wide, first, e->columns - first, dtype, mode, with_bias);
 }
 
+/* Integers all the way. */
+INLINE void shift_columns(
+    const struct oct_conv_epilogue *e, const void *acc, int wide, int first, int columns)
+{
+    const int right = e->right, lowest = e->lowest;
+    for (int i = 0; i < e->rows; i++) {
+        const int64_t from = (int64_t)i * e->acc_stride + first;
+        int8_t *out = (int8_t *)e->out + i * e->out_stride + first;
+        for (int j = 0; j < columns; j++) {
+            const int32_t bias = e->shift_bias[first + j];
+            out[j] = (int8_t)(wide ? oct_shift_code64(
+                                         ((const int64_t *)acc)[from + j] + bias, right, lowest)
+                                   : oct_shift_code(
+                                         ((const int32_t *)acc)[from + j] + bias, right, lowest));
+        }
+    }
+}
+
+INLINE void shift_groups(const struct oct_conv_epilogue *e, const void *acc, int wide)
+{
+    int first = 0;
+    for (; first + 16 <= e->columns; first += 16)
+        shift_columns(e, acc, wide, first, 16);
+    if (first < e->columns)
+        shift_columns(e, acc, wide, first, e->columns - first);
+}
+
 INLINE void finish(const struct oct_conv_epilogue *e, const void *acc, int wide)
 {
-    if (e->bias)
+    if (e->dtype == OCT_S8)
+        shift_groups(e, acc, wide);
+    else if (e->bias)
         finish_groups(e, acc, wide, e->dtype, e->mode, 1);
     else if (e->dtype == OCT_BF16 && e->mode == OCT_OVERWRITE)
         finish_groups(e, acc, wide, OCT_BF16, OCT_OVERWRITE, 0);
@@ -403,19 +434,38 @@ static void interleave4(int8_t *to, const int8_t *const from[4], int columns, in
     }
 }
 
-INLINE int quantise_on(enum oct_grid grid, int8_t *hi, int8_t *lo, const float *x, int64_t n,
-    float inverse, int code_max)
+/* Outputs do not overlap: the compiler need not check. */
+INLINE int quantise_plane(enum oct_grid grid, int8_t *restrict q, const float *restrict x,
+    int64_t n, float inverse, int code_max)
+{
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int not_finite = oct_not_finite(x[i]);
+        q[i] = (int8_t)oct_quantise_on(grid, not_finite ? 0.0f : x[i], inverse, code_max);
+        bad |= not_finite;
+    }
+    return bad;
+}
+
+INLINE int quantise_planes(enum oct_grid grid, int8_t *restrict hi, int8_t *restrict lo,
+    const float *restrict x, int64_t n, float inverse, int code_max)
 {
     int bad = 0;
     for (int64_t i = 0; i < n; i++) {
         int not_finite = oct_not_finite(x[i]);
         int q = oct_quantise_on(grid, not_finite ? 0.0f : x[i], inverse, code_max);
         bad |= not_finite;
-        hi[i] = (int8_t)(lo ? oct_plane_hi(q) : q);
-        if (lo)
-            lo[i] = (int8_t)oct_plane_lo(q);
+        hi[i] = (int8_t)oct_plane_hi(q);
+        lo[i] = (int8_t)oct_plane_lo(q);
     }
     return bad;
+}
+
+INLINE int quantise_on(enum oct_grid grid, int8_t *hi, int8_t *lo, const float *x, int64_t n,
+    float inverse, int code_max)
+{
+    return lo ? quantise_planes(grid, hi, lo, x, n, inverse, code_max)
+              : quantise_plane(grid, hi, x, n, inverse, code_max);
 }
 
 static int quantise(

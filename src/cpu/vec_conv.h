@@ -13,7 +13,8 @@ struct oct_conv_stats_block {
     int sum_rows; /* rows whose accumulators can be added in int32 */
 };
 
-/* out[i][j] = round(fl(f32(acc[i][j]) * multiplier[j]) (+ bias[j])), or out (+)= that. */
+/* out[i][j] = round(fl(f32(acc[i][j]) * multiplier[j]) (+ bias[j])), or out (+)= that; or, s8,
+ * oct_shift_code(acc[i][j] + shift_bias[j], right, lowest). */
 struct oct_conv_epilogue {
     int rows, columns;       /* columns that exist, at most acc_stride */
     int acc_stride;          /* a multiple of 16 */
@@ -21,8 +22,10 @@ struct oct_conv_epilogue {
     const float *bias;       /* [acc_stride] or NULL */
     void *out;
     int64_t out_stride;   /* elements between rows */
-    enum oct_dtype dtype; /* f32 or bf16 */
+    enum oct_dtype dtype; /* f32, bf16 or s8 */
     enum oct_write mode;
+    const int32_t *shift_bias; /* [acc_stride] */
+    int right, lowest;
 };
 
 /* One of the integer sums that make up a weight gradient: rows of acc, from each of which `offset`

@@ -37,6 +37,16 @@ V_INLINE float oct_float_of_magnitude(int32_t magnitude)
     return magnitude < OCT_MIN_NORMAL_BITS ? 0.0f : oct_f32_of_bits((uint32_t)magnitude);
 }
 
+/* *amax = max(*amax, the float of magnitude), by bits, from any thread. */
+V_INLINE void oct_raise_amax(float *amax, int32_t magnitude)
+{
+    float mine = oct_float_of_magnitude(magnitude), old;
+    __atomic_load(amax, &old, __ATOMIC_RELAXED);
+    while (oct_magnitude(old) < magnitude &&
+           !__atomic_compare_exchange(amax, &old, &mine, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        continue;
+}
+
 /* Codes of n values on a grid that is not uniform. One copy for all loops that may need it: theirs
  * stay as they are. */
 __attribute__((unused, noinline)) static void oct_grid_codes(

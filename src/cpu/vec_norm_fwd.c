@@ -2,7 +2,7 @@
 #include "cpu/vec_norm.h"
 
 /* What the compiler must know to make one straight loop; `residual` and `x` are a dtype or NONE.
- * `full`: channels may be clipped and y counted. */
+ * `full`: channels may be clipped, xhat rounded and y counted. */
 enum { NONE = -1 };
 struct act_kind {
     int y, residual, x, full;
@@ -42,6 +42,10 @@ V_INLINE vf act_value(const struct oct_act_fwd_args *g, struct act_kind kind, in
     vf v = vf_load((enum oct_dtype)kind.y, g->y, i, n);
     if (kind.full && g->y_above)
         sums->y_above = vi_count(sums->y_above, vf_gt(vf_abs(v), vf_set(g->y_limit)));
+    if (kind.full && g->xhat_steps > 0.0f) {
+        v = vf_affine(v, vf_load_f32(g->ix + channel, 16), vf_load_f32(g->jx + channel, 16));
+        v = vf_on_grid(v, g->xhat_steps);
+    }
     if (g->a)
         v = vf_affine(v, vf_load_f32(g->a + channel, 16), vf_load_f32(g->b + channel, 16));
     if (kind.full && g->clip_lo)
@@ -153,7 +157,8 @@ void OCT_VEC_NAME(oct_act_fwd)(
     const struct oct_act_fwd_args *args, int64_t first, int64_t count, struct oct_norm_found *found)
 {
     struct act_kind kind = {(int)args->y_dtype, args->residual ? (int)args->residual_dtype : NONE,
-        args->x ? (int)args->x_dtype : NONE, args->clip_lo || args->y_above};
+        args->x ? (int)args->x_dtype : NONE,
+        args->clip_lo || args->y_above || args->xhat_steps > 0.0f};
     int codes = kind.y == OCT_BF16 && kind.x == OCT_S8 && kind.residual != OCT_F32;
     if (codes && kind.full)
         act_to_codes(args, kind.residual, 1, first, count, found);

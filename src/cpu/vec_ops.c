@@ -1,5 +1,6 @@
-/* Elementwise loops: quantise, image, loss, sgd, ema. Reductions are in vec_reduce.c, pooling in
- * vec_pool.c. */
+/* Elementwise loops: quantise, regrid, image, loss, sgd, ema. Reductions are in vec_reduce.c,
+ * pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
+#include "cpu/vec_fixed.h"
 #include "cpu/vec_reduce.h"
 
 #include "base/rng.h"
@@ -144,6 +145,37 @@ static void quantise(void *arg, int64_t item, int thread)
         __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
 }
 
+V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, int64_t from, int n)
+{
+    void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(dtype);
+    const float inverse = a->range.inverse[0], scale = a->range.scale[0];
+    const int code_max = a->range.code_max;
+    int32_t clipped = 0, magnitude = 0;
+    for (int i = 0; i < n; i++) {
+        float v = oct_load(x, dtype, i);
+        int32_t m = oct_magnitude(v);
+        magnitude = m > magnitude ? m : magnitude;
+        clipped += fabsf(v * inverse) > (float)code_max;
+        oct_store(x, dtype, i, oct_real_of_code(oct_quantise(v, inverse, code_max), scale));
+    }
+    if (magnitude >= OCT_INF_BITS)
+        oct_raise(a->flag);
+    if (a->saturated)
+        __atomic_fetch_add(a->saturated, (int64_t)clipped, __ATOMIC_RELAXED);
+}
+
+static void regrid(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_regrid_args *a = arg;
+    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
+    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
+    if (a->dtype == OCT_BF16)
+        regrid_run(a, OCT_BF16, from, n);
+    else
+        regrid_run(a, OCT_F32, from, n);
+}
+
 /* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */
 V_INLINE void search_candidate(
     const float *x, const int32_t *g, int n, float inverse, int code_max, int64_t *gq, int64_t *q2)
@@ -277,16 +309,6 @@ static void loss(void *arg, int64_t sample, int thread)
         loss_gradient(a, x, max, sum, label, a->dlogits + sample * a->k);
 }
 
-/* *amax = max(*amax, the float of magnitude), by bits, from any thread. */
-static void raise_amax(float *amax, int32_t magnitude)
-{
-    float mine = oct_float_of_magnitude(magnitude), old;
-    __atomic_load(amax, &old, __ATOMIC_RELAXED);
-    while (oct_magnitude(old) < magnitude &&
-           !__atomic_compare_exchange(amax, &old, &mine, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        continue;
-}
-
 V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int nesterov)
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
@@ -337,7 +359,7 @@ static void sgd(void *arg, int64_t item, int thread)
     else
         amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
     if (a->amax)
-        raise_amax(a->amax, amax);
+        oct_raise_amax(a->amax, amax);
 }
 
 static void ema(void *arg, int64_t item, int thread)
@@ -362,10 +384,14 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .count_merge = OCT_VEC_NAME(oct_vec_count_merge),
     .search = search,
     .quantise = quantise,
+    .regrid = regrid,
     .pool = OCT_VEC_NAME(oct_vec_pool),
     .pool_bwd = OCT_VEC_NAME(oct_vec_pool_bwd),
     .image = image,
     .loss = loss,
     .sgd = sgd,
     .ema = ema,
+    .act_shift = OCT_VEC_NAME(oct_vec_act_shift),
+    .fixed_amax = OCT_VEC_NAME(oct_vec_fixed_amax),
+    .sgd_fixed = OCT_VEC_NAME(oct_vec_sgd_fixed),
 };

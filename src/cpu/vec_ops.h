@@ -31,6 +31,12 @@ struct oct_search_job {
     float amax;
 };
 
+/* act_shift; largest starts at 0. */
+struct oct_shift_job {
+    const struct oct_act_shift_args *args;
+    int32_t largest; /* magnitude of a sum */
+};
+
 struct oct_vec_ops {
     /* Items: chunks of OCT_REDUCE_PIXELS rows, results in the workspace; then the merges, items:
      * blocks of OCT_VEC_CHANNELS channels. arg: oct_channel_stats_args, oct_channel_sum_args,
@@ -40,12 +46,17 @@ struct oct_vec_ops {
     oct_pool_work *count_chunk, *count_merge;
     oct_pool_work *search;   /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
     oct_pool_work *quantise; /* items: oct_vec_quantise_rows rows */
+    oct_pool_work *regrid;   /* items: OCT_VEC_CHUNK elements */
     oct_pool_work *pool;     /* items: output rows n * P + p */
     oct_pool_work *pool_bwd; /* items: input rows n * H + h */
     oct_pool_work *image;    /* items: OCT_VEC_IMAGE pixels */
     oct_pool_work *loss;     /* items: samples */
     oct_pool_work *sgd;      /* items: OCT_VEC_CHUNK elements; amax[0] starts at 0 */
     oct_pool_work *ema;      /* items: OCT_VEC_CHUNK elements */
+    /* items: OCT_VEC_CHUNK elements; gradient_amax[0] starts at 0, then amax[0] */
+    oct_pool_work *fixed_amax, *sgd_fixed;
+    /* items: OCT_VEC_QUANTISE elements; arg: oct_shift_job */
+    oct_pool_work *act_shift;
 };
 
 extern const struct oct_vec_ops oct_vec_ops_base, oct_vec_ops_avx512;

@@ -70,6 +70,15 @@ V_INLINE void max_block(const struct oct_pool_args *a, enum oct_dtype dtype, con
         vi_store_s8((int8_t *)a->y + out, n, codes);
 }
 
+/* n sums of codes as integers. */
+V_INLINE void store_sums(int32_t *y, int n, vf sum)
+{
+    float values[16];
+    vf_store_f32(values, 16, sum);
+    for (int l = 0; l < n; l++)
+        y[l] = (int32_t)values[l];
+}
+
 /* Sums of codes are exact in f32: at most OCT_POOL_CODES of them. */
 V_INLINE void average_block(const struct oct_pool_args *a, enum oct_dtype dtype,
     const struct window *w, int c, int n, int vectors, int64_t out, float multiplier)
@@ -84,7 +93,9 @@ V_INLINE void average_block(const struct oct_pool_args *a, enum oct_dtype dtype,
                 sum[k] = vf_add(sum[k], vf_load(dtype, a->x, at + 16 * k, v_lanes_of(n, k)));
         }
     }
-    for (int k = 0; k < vectors; k++)
+    for (int k = 0; k < vectors && a->y_dtype == OCT_S32; k++)
+        store_sums((int32_t *)a->y + out + 16 * k, v_lanes_of(n, k), sum[k]);
+    for (int k = 0; k < vectors && a->y_dtype != OCT_S32; k++)
         vf_store(
             a->y_dtype, a->y, out + 16 * k, v_lanes_of(n, k), vf_mul(sum[k], vf_set(multiplier)));
 }
@@ -114,7 +125,8 @@ V_INLINE void pool_row(const struct oct_pool_args *a, enum oct_dtype dtype, int6
     int p_count = oct_conv_p(v), q_count = oct_conv_q(v);
     int64_t n = row / p_count;
     int h = oct_conv_input_of((int)(row % p_count), 0, v->stride_h, v->pad_h, 1);
-    float scale = dtype == OCT_S8 && a->average ? a->x_scale[0] : 1.0f;
+    const int scaled = dtype == OCT_S8 && a->average && a->y_dtype != OCT_S32;
+    float scale = scaled ? a->x_scale[0] : 1.0f;
     struct window w = {.r = taps_inside(h, v->h, v->r, v->dilation_h),
         .filter_s = v->s,
         .r_step = (int64_t)v->dilation_h * v->w * v->c,

@@ -9,5 +9,6 @@ oct_pool_work OCT_VEC_NAME(oct_vec_stats_chunk), OCT_VEC_NAME(oct_vec_stats_merg
 oct_pool_work OCT_VEC_NAME(oct_vec_sum_chunk), OCT_VEC_NAME(oct_vec_sum_merge);
 oct_pool_work OCT_VEC_NAME(oct_vec_count_chunk), OCT_VEC_NAME(oct_vec_count_merge);
 oct_pool_work OCT_VEC_NAME(oct_vec_pool), OCT_VEC_NAME(oct_vec_pool_bwd);
+oct_pool_work OCT_VEC_NAME(oct_vec_act_shift);
 
 #endif

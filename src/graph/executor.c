@@ -11,10 +11,47 @@ enum oct_status oct_graph_forward(struct oct_graph *g)
     return OCT_OK;
 }
 
+/* The summed gradient becomes what its codes stand for, at this step's largest magnitude. */
+static enum oct_status put_grad_on_codes(
+    struct oct_graph *g, const struct oct_node *node, const struct oct_value *value)
+{
+    struct oct_step_state *step = oct_buffer_data(g->step);
+    const struct oct_channel_stats_args stats = {.rows = oct_value_elements(value) / value->c,
+        .channels = value->c,
+        .x = oct_buffer_data(value->grad),
+        .dtype = value->grad_dtype,
+        .amax = oct_buffer_data(value->grad_amax),
+        .workspace = oct_plan_workspace_data(g->plan),
+        .flag = &step->flag};
+    const struct oct_range_evidence evidence = {.amax = stats.amax, .amax_count = value->c};
+    const struct oct_regrid_args regrid = {.count = oct_value_elements(value),
+        .x = oct_buffer_data(value->grad),
+        .dtype = value->grad_dtype,
+        .range = oct_range_now(&value->grad_range),
+        .saturated = oct_buffer_data(value->grad_saturated),
+        .flag = &step->flag};
+    double begin = oct_op_begin(g);
+
+    OCT_TRY(g->backend->channel_stats(g->backend, &stats));
+    OCT_TRY(oct_range_adapt(g->backend, &value->grad_range, &evidence));
+    OCT_TRY(g->backend->regrid(g->backend, &regrid));
+    oct_op_end(g, node, "gradient codes", begin);
+    oct_trace(g, node, "grad", value->grad_dtype, value->grad, regrid.count);
+    return OCT_OK;
+}
+
+static enum oct_status backward_node(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_value *out = node->out >= 0 ? &g->values[node->out] : NULL;
+    if (out && out->grad_on_codes)
+        OCT_TRY(put_grad_on_codes(g, node, out));
+    return node->type->backward(g, node);
+}
+
 enum oct_status oct_graph_backward(struct oct_graph *g)
 {
     for (int i = g->node_count - 1; i >= 0; i--)
-        OCT_TRY(g->nodes[i].type->backward(g, &g->nodes[i]));
+        OCT_TRY(backward_node(g, &g->nodes[i]));
     g->fresh = false;
     return OCT_OK;
 }
@@ -37,28 +74,68 @@ static enum oct_status prepare_nodes(struct oct_graph *g)
     return OCT_OK;
 }
 
-enum oct_status oct_graph_update(
-    struct oct_graph *g, float momentum, float weight_decay, bool nesterov)
+static enum oct_status update_float(
+    struct oct_graph *g, const struct oct_param *param, const struct oct_optimiser *optimiser)
 {
+    struct oct_sgd_args args = {.count = param->count,
+        .w = oct_buffer_data(param->value),
+        .momentum = oct_buffer_data(param->momentum),
+        .dw = oct_buffer_data(param->grad),
+        .step = oct_buffer_data(g->step),
+        .mu = optimiser->momentum,
+        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .nesterov = optimiser->nesterov,
+        .lr_factor = oct_buffer_data(param->lr_factor),
+        .amax = oct_buffer_data(param->amax)};
+    if (param->barrier) {
+        args.barrier.lam = g->numerics->barrier.lam;
+        args.barrier.tau = param->tau;
+        args.barrier.sums = oct_buffer_data(param->barrier);
+    }
+    return g->backend->sgd(g->backend, &args);
+}
+
+/* Gradients of weights are normalised, those of normalisations and biases only rounded. */
+static enum oct_status update_fixed(
+    struct oct_graph *g, const struct oct_param *param, const struct oct_optimiser *optimiser)
+{
+    const struct oct_update_policy *policy = &g->numerics->update;
+    const bool weight = param->gradient_amax;
+    const enum oct_normalise normalise = !weight                   ? OCT_NOT_NORMALISED
+                                         : policy->keeps_magnitude ? OCT_NORMALISED_KEPT
+                                                                   : OCT_NORMALISED;
+    struct oct_sgd_fixed_args args = {.count = param->count,
+        .w = oct_buffer_data(param->value),
+        .momentum = oct_buffer_data(param->momentum),
+        .dw = oct_buffer_data(param->grad),
+        .step = oct_buffer_data(g->step),
+        .tensor = (uint32_t)(g->node_count + (param - g->params)), /* nodes have those below */
+        .mu = policy->no_momentum ? 0.0f : optimiser->momentum,
+        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .lr_factor = oct_buffer_data(param->lr_factor),
+        .normalise = normalise,
+        .gradient_steps = policy->gradient_steps,
+        .momentum_steps = policy->momentum_steps,
+        .weight_steps = policy->weight_steps,
+        .increment = weight ? policy->increment : OCT_INCREMENT_REAL,
+        .momentum_unit = policy->momentum_unit,
+        .unit = oct_buffer_data(param->unit),
+        .gradient_amax = oct_buffer_data(param->gradient_amax),
+        .counts = oct_buffer_data(param->codes),
+        .amax = oct_buffer_data(param->amax)};
+    return g->backend->sgd_fixed(g->backend, &args);
+}
+
+enum oct_status oct_graph_update(struct oct_graph *g, const struct oct_optimiser *optimiser)
+{
+    const bool fixed = g->numerics->update.gradient_steps > 0.0f;
     double begin = oct_op_begin(g);
     for (int i = 0; i < g->param_count; i++) {
         const struct oct_param *param = &g->params[i];
-        struct oct_sgd_args args = {.count = param->count,
-            .w = oct_buffer_data(param->value),
-            .momentum = oct_buffer_data(param->momentum),
-            .dw = oct_buffer_data(param->grad),
-            .step = oct_buffer_data(g->step),
-            .mu = momentum,
-            .weight_decay = param->decay ? weight_decay : 0.0f,
-            .nesterov = nesterov,
-            .lr_factor = oct_buffer_data(param->lr_factor),
-            .amax = oct_buffer_data(param->amax)};
-        if (param->barrier) {
-            args.barrier.lam = g->numerics->barrier.lam;
-            args.barrier.tau = param->tau;
-            args.barrier.sums = oct_buffer_data(param->barrier);
-        }
-        OCT_TRY(g->backend->sgd(g->backend, &args));
+        if (fixed && !param->moves_in_float)
+            OCT_TRY(update_fixed(g, param, optimiser));
+        else
+            OCT_TRY(update_float(g, param, optimiser));
     }
     oct_op_end(g, NULL, "sgd", begin);
     begin = oct_op_begin(g);
@@ -69,22 +146,14 @@ enum oct_status oct_graph_update(
 
 enum oct_status oct_graph_keep_states(struct oct_graph *g)
 {
-    for (int i = 0; i < g->state_count; i++) {
-        const struct oct_state *state = &g->states[i];
-        OCT_TRY(g->backend->copy(
-            g->backend, state->kept->data, state->buffer->data, state->buffer->bytes));
-    }
-    return OCT_OK;
+    const struct oct_plan_kept kept = oct_plan_kept(g->plan);
+    return kept.bytes ? g->backend->copy(g->backend, kept.before, kept.now, kept.bytes) : OCT_OK;
 }
 
 enum oct_status oct_graph_restore_states(struct oct_graph *g)
 {
-    for (int i = 0; i < g->state_count; i++) {
-        const struct oct_state *state = &g->states[i];
-        OCT_TRY(g->backend->copy(
-            g->backend, state->buffer->data, state->kept->data, state->buffer->bytes));
-    }
-    return OCT_OK;
+    const struct oct_plan_kept kept = oct_plan_kept(g->plan);
+    return kept.bytes ? g->backend->copy(g->backend, kept.now, kept.before, kept.bytes) : OCT_OK;
 }
 
 enum oct_status oct_graph_average(struct oct_graph *g, float decay)

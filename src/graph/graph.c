@@ -88,7 +88,9 @@ int oct_graph_value(
     snprintf(value->name, sizeof value->name, "%s", name);
     if (kind == OCT_VALUE_PRE) {
         value->pre = calloc(1, sizeof *value->pre);
-        if (!value->pre)
+        if (value->pre)
+            value->pre->joined = value->pre->joined_bias = -1;
+        else
             g->status = oct_fail(OCT_NOMEM, "no memory for the network");
     }
     return g->value_count++;
@@ -178,7 +180,7 @@ void oct_graph_state(struct oct_graph *g, struct oct_buffer *buffer, enum oct_dt
     va_start(args, name);
     vsnprintf(state->name, sizeof state->name, name, args);
     va_end(args);
-    state->kept = oct_plan_book(g->plan, buffer->bytes, OCT_PERSISTENT, 0, "%s.kept", buffer->name);
+    oct_plan_keep(g->plan, buffer);
 }
 
 void oct_graph_range_state(
@@ -201,6 +203,22 @@ int64_t oct_value_elements(const struct oct_value *value)
     return (int64_t)value->n * value->h * value->w * value->c;
 }
 
+/* A gradient that goes through codes before its value's producer reads it. */
+static void book_codes_of_grad(struct oct_graph *g, struct oct_value *value, int moment)
+{
+    char name[96];
+    if (!value->grad_on_codes)
+        return;
+    snprintf(name, sizeof name, "%s.grad", value->name);
+    value->grad_amax =
+        oct_plan_book(g->plan, 4 * (size_t)value->c, moment, moment, "%s.grad_amax", value->name);
+    value->grad_saturated =
+        oct_plan_book(g->plan, 8, OCT_PERSISTENT, 0, "%s.grad_saturated", value->name);
+    oct_range_book(g->plan, &value->grad_range, 1, &g->numerics->role[OCT_ROLE_DX], false, name);
+    oct_plan_workspace(g->plan,
+        g->backend->channel_workspace(g->backend, oct_value_elements(value) / value->c, value->c));
+}
+
 void oct_value_book_grad(struct oct_graph *g, struct oct_value *value)
 {
     if (!value->need_grad || value->last_consumer < 0)
@@ -209,6 +227,7 @@ void oct_value_book_grad(struct oct_graph *g, struct oct_value *value)
     value->grad = oct_plan_book(g->plan,
         (size_t)oct_value_elements(value) * oct_dtype_bytes(value->grad_dtype), moment, moment,
         "%s.grad", value->name);
+    book_codes_of_grad(g, value, moment);
 }
 
 void oct_value_write_grad(struct oct_graph *g, struct oct_value *value, struct oct_node *node)

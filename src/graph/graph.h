@@ -27,11 +27,23 @@ struct oct_value {
     struct oct_buffer *codes;     /* s8[n,h,w,c] */
     struct oct_range_state range; /* of codes, one per tensor */
     struct oct_buffer *real;
-    enum oct_dtype real_dtype;
+    enum oct_dtype real_dtype; /* s32: sums of `window` codes of that range */
+    int window;
     struct oct_buffer *grad;
     enum oct_dtype grad_dtype;
+    bool grad_on_codes; /* grad goes through codes once it is summed up */
+    struct oct_range_state grad_range;
+    struct oct_buffer *grad_amax, *grad_saturated; /* f32[c]; s64[1], for reports */
 
     struct oct_pre *pre; /* OCT_VALUE_PRE only */
+};
+
+/* What makes codes by shifts: its coefficients (struct oct_shift), and the largest result of the
+ * last step. */
+struct oct_shifter {
+    struct oct_buffer *by, *bias; /* s32 */
+    struct oct_buffer *amax;      /* f32[amax_count], state */
+    int amax_count;
 };
 
 /* What passes between a convolution and the normalisation behind it, besides y itself. */
@@ -43,6 +55,11 @@ struct oct_pre {
     } stats;
     struct oct_buffer *x_scale, *w_scale;
     int w_scale_per_k;
+
+    /* y in codes: the convolution also does the work of node `joined`, an affine one with no more
+     * than a bias (parameter `joined_bias`, or -1) and a ReLU; -1: of none */
+    struct oct_shifter shifter;
+    int joined, joined_bias;
 
     /* the error dY in the forms its two products ask for */
     bool need_channel, need_tensor, need_real;
@@ -78,6 +95,11 @@ struct oct_param {
     float initial_lr_factor;                              /* what lr_factor begins at */
     struct oct_buffer *barrier; /* s64[2]: sums for reports, where a barrier holds it; or NULL */
     float tau;                  /* of the barrier */
+    /* the update in fixed point: */
+    bool moves_in_float;              /* not this one: its gradient is a float product */
+    struct oct_buffer *gradient_amax; /* f32[1], where the gradient is normalised; or NULL */
+    struct oct_buffer *codes;         /* s64[OCT_FIXED_COUNTS] of it, for reports */
+    struct oct_buffer *unit;          /* f32[1] of the weight's codes */
 };
 
 /* Device memory that a checkpoint stores besides parameters. */
@@ -87,7 +109,6 @@ struct oct_state {
     int dims;
     int64_t dim[4];
     struct oct_buffer *buffer;
-    struct oct_buffer *kept; /* its content before the step */
 };
 
 struct oct_node;
@@ -203,8 +224,11 @@ enum oct_status oct_graph_forward(struct oct_graph *g);
 enum oct_status oct_graph_backward(struct oct_graph *g);
 enum oct_status oct_graph_reduce_gradients(struct oct_graph *g);
 /* SGD over all parameters, then everything derived from them. */
-enum oct_status oct_graph_update(
-    struct oct_graph *g, float momentum, float weight_decay, bool nesterov);
+struct oct_optimiser {
+    float momentum, weight_decay;
+    bool nesterov;
+};
+enum oct_status oct_graph_update(struct oct_graph *g, const struct oct_optimiser *optimiser);
 /* Running statistics and scales before a step, and back again if the step was flagged: it then has
  * changed no weight, scale or average. */
 enum oct_status oct_graph_keep_states(struct oct_graph *g);
@@ -261,6 +285,12 @@ void oct_op_end(
 static inline struct oct_value *oct_in(struct oct_graph *g, const struct oct_node *node, int i)
 {
     return node->in[i] >= 0 ? &g->values[node->in[i]] : NULL;
+}
+
+/* Whether the forward pass is integer only: y in codes, no activation in reals (layers/shift.h). */
+static inline bool oct_is_integer_only(const struct oct_graph *g)
+{
+    return oct_format_is_integer(g->numerics->role[OCT_ROLE_Y].format);
 }
 
 static inline struct oct_value *oct_out(struct oct_graph *g, const struct oct_node *node)

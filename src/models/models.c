@@ -101,6 +101,8 @@ static void initial_values(const struct oct_graph *g, int index, uint64_t seed, 
     else
         for (int64_t i = 0; i < param->count; i++)
             w[i] = value;
+    for (int64_t i = 0; i < param->count; i++)
+        w[i] = oct_on_grid(w[i], g->numerics->update.initial_steps);
 }
 
 static enum oct_status upload_ones(struct oct_graph *g, const struct oct_state *state, float *w)

@@ -117,6 +117,10 @@ static struct busy busy_of(const struct oct_card *card, enum oct_unit unit,
     }
     if (count > 0)
         busy.launches += count - 1;
+    if (work->folded > 0) {
+        busy.issue += OCT_FOLD_SLOTS * work->folded / issue_rate(card);
+        busy.launches++;
+    }
     return busy;
 }
 

@@ -101,20 +101,27 @@ static enum oct_status predict_copy(oct_backend *backend, void *to, const void *
     }
 PREDICT(weight_pack)
 PREDICT(quantise)
+PREDICT(regrid)
 PREDICT(channel_stats)
 PREDICT(channel_sum)
 PREDICT(count_above)
 PREDICT(range_update)
+PREDICT(cosine_search)
 PREDICT(bn_finalize)
+PREDICT(affine_finalize)
 PREDICT(act_fwd)
+PREDICT(shift_finalize)
+PREDICT(act_shift)
 PREDICT(bn_bwd_reduce)
 PREDICT(bn_bwd_finalize)
+PREDICT(affine_bwd_finalize)
 PREDICT(bn_bwd_apply)
 PREDICT(pool)
 PREDICT(pool_bwd)
 PREDICT(image)
 PREDICT(loss)
 PREDICT(sgd)
+PREDICT(sgd_fixed)
 PREDICT(ema)
 
 static enum oct_status predict_stats_clear(
@@ -152,7 +159,12 @@ static enum oct_status predict_conv_fprop_check(
 {
     *workspace = 0;
     OCT_TRY(take_unit(backend, a->x.dtype));
-    return a->x.dtype == OCT_S8 ? oct_check_conv_fprop(a) : OCT_OK;
+    if (a->x.dtype != OCT_S8)
+        return OCT_OK;
+    OCT_TRY(oct_check_conv_fprop(a));
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    *workspace = oct_gpu_fold_bytes(&fold, a->x.planes);
+    return OCT_OK;
 }
 
 static enum oct_status predict_conv_dgrad_check(
@@ -167,13 +179,16 @@ static enum oct_status predict_conv_wgrad_check(
     oct_backend *backend, const struct oct_conv_wgrad_args *a, size_t *workspace)
 {
     const int multiprocessors = predict_of(backend)->card->multiprocessors;
-    const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(&a->shape, multiprocessors, 0);
     *workspace = 0;
     OCT_TRY(take_unit(backend, a->x.dtype));
     if (a->x.dtype != OCT_S8)
         return OCT_OK;
-    *workspace = oct_gpu_gradient_workspace(&a->shape, &cut, a->x.planes * a->dy.planes);
-    return oct_check_conv_wgrad(a);
+    OCT_TRY(oct_check_conv_wgrad(a));
+    const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(&a->shape, multiprocessors, 0);
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
+    *workspace = oct_gpu_gradient_workspace(&a->shape, &cut, a->x.planes * a->dy.planes) +
+                 oct_gpu_fold_bytes(&fold, a->x.planes);
+    return OCT_OK;
 }
 
 /* An op of `count` launches, as the backend for GPUs would make them. */
@@ -262,21 +277,28 @@ static void install(oct_backend *t)
     t->stats_clear = predict_stats_clear;
     t->channel_workspace = predict_workspace;
     t->quantise = predict_quantise;
+    t->regrid = predict_regrid;
     t->channel_stats = predict_channel_stats;
     t->channel_sum = predict_channel_sum;
     t->count_above = predict_count_above;
     t->range_update = predict_range_update;
+    t->cosine_search = predict_cosine_search;
     t->bn_finalize = predict_bn_finalize;
+    t->affine_finalize = predict_affine_finalize;
     t->act_fwd = predict_act_fwd;
+    t->shift_finalize = predict_shift_finalize;
+    t->act_shift = predict_act_shift;
     t->bn_workspace = predict_workspace;
     t->bn_bwd_reduce = predict_bn_bwd_reduce;
     t->bn_bwd_finalize = predict_bn_bwd_finalize;
+    t->affine_bwd_finalize = predict_affine_bwd_finalize;
     t->bn_bwd_apply = predict_bn_bwd_apply;
     t->pool = predict_pool;
     t->pool_bwd = predict_pool_bwd;
     t->image = predict_image;
     t->loss = predict_loss;
     t->sgd = predict_sgd;
+    t->sgd_fixed = predict_sgd_fixed;
     t->ema = predict_ema;
 }
 

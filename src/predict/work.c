@@ -10,8 +10,9 @@ const char *oct_work_kind_name(enum oct_work_kind kind)
 {
     static const char *const names[OCT_WORK_KINDS] = {"fprop", "dgrad", "wgrad", "weight_pack",
         "stats_clear", "quantise", "channel_stats", "channel_sum", "count_above", "range_update",
-        "bn_finalize", "act", "act_residual", "act_amax", "bn_reduce", "bn_reduce_mask",
-        "bn_bwd_finalize", "bn_apply", "bn_apply_residual", "pool", "pool_bwd", "image", "loss",
+        "cosine_search", "bn_finalize", "affine_finalize", "act", "act_residual", "act_amax",
+        "shift_finalize", "act_shift", "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize",
+        "affine_bwd_finalize", "bn_apply", "bn_apply_residual", "pool", "pool_bwd", "image", "loss",
         "sgd", "ema", "copy"};
     return kind < OCT_WORK_KINDS ? names[kind] : "unknown";
 }
@@ -79,15 +80,30 @@ static double x_read(const struct oct_conv_shape *v)
            met(v->w, oct_conv_q(v), v->s, v->stride_w, v->dilation_w);
 }
 
+/* An int8 product of few channels copies its input first (base/gpu_cut.h). */
+static void add_fold(
+    struct oct_work *work, const struct oct_conv_shape *v, const struct oct_operand *x)
+{
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(v);
+    const double bytes = (double)oct_gpu_fold_bytes(&fold, x->planes);
+    if (x->dtype != OCT_S8)
+        return;
+    work->read += bytes;
+    work->written += bytes;
+    work->folded = bytes / OCT_GPU_FOLDED;
+}
+
 struct oct_work oct_work_fprop(const struct oct_conv_fprop_args *a)
 {
     const struct oct_conv_shape *v = &a->shape;
-    return (struct oct_work){.kind = OCT_WORK_FPROP,
+    struct oct_work work = {.kind = OCT_WORK_FPROP,
         .read = planes_bytes(&a->x, x_read(v)) + weight_bytes(&a->w, v, 0),
         .written = of_dtype(y_count(v), a->y_dtype) + if_there(a->stats, 32.0 * v->k),
         .elements = y_count(v),
         .macs = (double)oct_conv_macs(v),
         .dtype = a->x.dtype};
+    add_fold(&work, v, &a->x);
+    return work;
 }
 
 struct oct_work oct_work_dgrad(const struct oct_conv_dgrad_args *a)
@@ -113,10 +129,10 @@ struct oct_work oct_work_wgrad(const struct oct_conv_wgrad_args *a, int multipro
     work.written = written_to(a->mode, 4.0 * w_count(v), &work.read);
     if (a->x.dtype == OCT_S8) {
         const struct oct_gpu_gradient_cut cut = oct_gpu_gradient_cut(v, multiprocessors, 0);
-        const double parts = (double)a->x.planes * a->dy.planes * cut.splits;
-        const double sums = parts > 1.0 ? parts * 4.0 * v->k * (double)cut.pitch : 0.0;
+        const double sums = (double)oct_gpu_gradient_workspace(v, &cut, a->x.planes * a->dy.planes);
         work.read += sums;
         work.written += sums;
+        add_fold(&work, v, &a->x);
     }
     return work;
 }
@@ -220,6 +236,13 @@ struct oct_work oct_work_quantise(const struct oct_quantise_args *a)
         .elements = count};
 }
 
+struct oct_work oct_work_regrid(const struct oct_regrid_args *a)
+{
+    const double bytes = of_dtype((double)a->count, a->dtype);
+    return (struct oct_work){
+        .kind = OCT_WORK_QUANTISE, .read = bytes, .written = bytes, .elements = (double)a->count};
+}
+
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *a)
 {
     const double count = (double)a->rows * a->channels;
@@ -253,11 +276,29 @@ struct oct_work oct_work_range_update(const struct oct_range_update_args *a)
         .elements = count};
 }
 
+/* The candidates share what the cache holds. */
+struct oct_work oct_work_cosine_search(const struct oct_cosine_search_args *a)
+{
+    const double count = (double)a->rows * a->channels;
+    return (struct oct_work){.kind = OCT_WORK_COSINE_SEARCH,
+        .read = of_dtype(count, a->dtype) + 4.0 * a->amax_count,
+        .elements = count * a->candidates};
+}
+
 struct oct_work oct_work_bn_finalize(const struct oct_bn_finalize_args *a)
 {
     const double c = a->channels;
     return (struct oct_work){
         .kind = OCT_WORK_BN_FINALIZE, .read = 48.0 * c, .written = 32.0 * c, .elements = c};
+}
+
+struct oct_work oct_work_affine_finalize(const struct oct_affine_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_AFFINE_FINALIZE,
+        .read = if_there(a->z_amax, 16.0 * c) + if_there(a->bias, 4.0 * a->bias_count),
+        .written = 16.0 * c + if_there(a->z_amax, 4.0 * c),
+        .elements = c};
 }
 
 struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *a)
@@ -272,6 +313,24 @@ struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *a)
         .written = if_there(a->x, of_dtype(count, a->x_dtype)) +
                    if_there(a->trunk, of_dtype(count, a->trunk_dtype)) +
                    if_there(a->mask, count / 8.0),
+        .elements = count};
+}
+
+struct oct_work oct_work_shift_finalize(const struct oct_shift_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_SHIFT_FINALIZE,
+        .read = if_there(a->acc, 20.0 * c) + if_there(a->bias, 4.0 * a->bias_count),
+        .written = a->acc ? 4.0 * c : 4.0 * c + if_there(a->a, 16.0 * c),
+        .elements = c};
+}
+
+struct oct_work oct_work_act_shift(const struct oct_act_shift_args *a)
+{
+    const double count = (double)a->rows * a->channels;
+    return (struct oct_work){.kind = OCT_WORK_ACT_SHIFT,
+        .read = of_dtype(count, a->y_dtype) + if_there(a->residual, count) + 4.0 * a->channels,
+        .written = count + if_there(a->mask, count / 8.0),
         .elements = count};
 }
 
@@ -291,6 +350,16 @@ struct oct_work oct_work_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *
     const double c = a->channels;
     return (struct oct_work){
         .kind = OCT_WORK_BN_BWD_FINALIZE, .read = 44.0 * c, .written = 24.0 * c, .elements = c};
+}
+
+struct oct_work oct_work_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *a)
+{
+    const double c = a->channels;
+    return (struct oct_work){.kind = OCT_WORK_AFFINE_BWD_FINALIZE,
+        .read = 24.0 * c + if_there(a->bound, 12.0 * c),
+        .written = 8.0 * c + if_there(a->bound, 4.0 * c) + if_there(a->sigma, 4.0 * c) +
+                   if_there(a->dbias, 4.0 * a->bias_count),
+        .elements = c};
 }
 
 struct oct_work oct_work_bn_bwd_apply(const struct oct_bn_bwd_apply_args *a)
@@ -355,6 +424,16 @@ struct oct_work oct_work_sgd(const struct oct_sgd_args *a)
     const double count = (double)a->count;
     return (struct oct_work){
         .kind = OCT_WORK_SGD, .read = 12.0 * count, .written = 8.0 * count, .elements = count};
+}
+
+/* Normalised gradients are looked at first. */
+struct oct_work oct_work_sgd_fixed(const struct oct_sgd_fixed_args *a)
+{
+    const double count = (double)a->count;
+    return (struct oct_work){.kind = OCT_WORK_SGD,
+        .read = (a->normalise ? 20.0 : 12.0) * count,
+        .written = 8.0 * count,
+        .elements = count};
 }
 
 struct oct_work oct_work_ema(const struct oct_ema_args *a)

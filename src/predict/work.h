@@ -19,13 +19,18 @@ enum oct_work_kind {
     OCT_WORK_CHANNEL_SUM,
     OCT_WORK_COUNT_ABOVE,
     OCT_WORK_RANGE_UPDATE,
+    OCT_WORK_COSINE_SEARCH,
     OCT_WORK_BN_FINALIZE,
+    OCT_WORK_AFFINE_FINALIZE,
     OCT_WORK_ACT,
     OCT_WORK_ACT_RESIDUAL,
     OCT_WORK_ACT_AMAX, /* looks for the largest result and writes nothing else */
+    OCT_WORK_SHIFT_FINALIZE,
+    OCT_WORK_ACT_SHIFT,
     OCT_WORK_BN_REDUCE,
     OCT_WORK_BN_REDUCE_MASK,
     OCT_WORK_BN_BWD_FINALIZE,
+    OCT_WORK_AFFINE_BWD_FINALIZE,
     OCT_WORK_BN_APPLY,
     OCT_WORK_BN_APPLY_RESIDUAL,
     OCT_WORK_POOL,
@@ -45,6 +50,7 @@ struct oct_work {
     double read, written; /* bytes */
     double elements;      /* of the tensor that the op passes over */
     double macs;          /* multiply-adds of the layer, once, whatever the planes */
+    double folded;        /* pixels of the copy that an int8 product of few channels reads, or 0 */
     enum oct_dtype dtype; /* of the operands of a product */
 };
 
@@ -75,20 +81,27 @@ struct oct_work oct_work_wgrad(const struct oct_conv_wgrad_args *, int multiproc
 struct oct_work oct_work_weight_pack(const struct oct_weight_pack_args *);
 struct oct_work oct_work_stats_clear(int channels);
 struct oct_work oct_work_quantise(const struct oct_quantise_args *);
+struct oct_work oct_work_regrid(const struct oct_regrid_args *);
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *);
 struct oct_work oct_work_channel_sum(const struct oct_channel_sum_args *);
 struct oct_work oct_work_count_above(const struct oct_count_above_args *);
 struct oct_work oct_work_range_update(const struct oct_range_update_args *);
+struct oct_work oct_work_cosine_search(const struct oct_cosine_search_args *);
 struct oct_work oct_work_bn_finalize(const struct oct_bn_finalize_args *);
+struct oct_work oct_work_affine_finalize(const struct oct_affine_finalize_args *);
 struct oct_work oct_work_act_fwd(const struct oct_act_fwd_args *);
+struct oct_work oct_work_shift_finalize(const struct oct_shift_finalize_args *);
+struct oct_work oct_work_act_shift(const struct oct_act_shift_args *);
 struct oct_work oct_work_bn_bwd_reduce(const struct oct_bn_bwd_reduce_args *);
 struct oct_work oct_work_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *);
+struct oct_work oct_work_affine_bwd_finalize(const struct oct_affine_bwd_finalize_args *);
 struct oct_work oct_work_bn_bwd_apply(const struct oct_bn_bwd_apply_args *);
 struct oct_work oct_work_pool(const struct oct_pool_args *);
 struct oct_work oct_work_pool_bwd(const struct oct_pool_bwd_args *);
 struct oct_work oct_work_image(const struct oct_image_args *);
 struct oct_work oct_work_loss(const struct oct_loss_args *);
 struct oct_work oct_work_sgd(const struct oct_sgd_args *);
+struct oct_work oct_work_sgd_fixed(const struct oct_sgd_fixed_args *);
 struct oct_work oct_work_ema(const struct oct_ema_args *);
 struct oct_work oct_work_copy(size_t bytes);
 

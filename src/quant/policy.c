@@ -74,7 +74,8 @@ enum oct_status oct_check_factoring(const struct oct_layer_numerics *layer, cons
 bool oct_policy_same(const struct oct_policy *p, const struct oct_policy *q)
 {
     return p->format == q->format && p->granularity == q->granularity && p->clip == q->clip &&
-           p->k == q->k && p->a == q->a && p->lambda == q->lambda && p->rounding == q->rounding &&
+           p->k == q->k && p->a == q->a && p->lambda == q->lambda && p->floor == q->floor &&
+           p->deviations == q->deviations && p->rounding == q->rounding &&
            p->refresh == q->refresh && p->grid == q->grid && p->pow2 == q->pow2 &&
            p->search_period == q->search_period;
 }
@@ -94,4 +95,26 @@ float oct_barrier_tau(const struct oct_barrier_policy *barrier, int64_t fan_in)
         return (float)((double)barrier->width * sqrt(2.0 / n));
     double spread = sqrt(2.0 * n * log(2.0 / (double)barrier->delta));
     return (float)((double)barrier->limit / (spread * (double)barrier->width));
+}
+
+float oct_update_range(const struct oct_update_policy *update, int epoch, int epochs)
+{
+    float range = update->period[0].range;
+    for (int i = 1; i < OCT_UPDATE_PERIODS && update->period[i].range > 0.0f; i++)
+        if ((int64_t)100 * epoch >= (int64_t)update->period[i].percent * epochs)
+            range = update->period[i].range;
+    return range;
+}
+
+double oct_update_lr(const struct oct_update_policy *update, double lr)
+{
+    switch (update->lr_grid) {
+    case OCT_LR_FIXED:
+        return (double)oct_lr_on_grid((float)lr);
+    case OCT_LR_POW2:
+        return lr > 0.0 ? (double)oct_pow2_of_clip((float)lr, OCT_POW2_NEAREST) : 0.0;
+    case OCT_LR_REAL:
+        break;
+    }
+    return lr;
 }

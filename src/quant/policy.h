@@ -17,7 +17,8 @@ enum oct_role {
     OCT_ROLE_RESIDUAL, /* activation as it enters a residual addition */
     OCT_ROLE_DY_DW,    /* error, operand of wgrad */
     OCT_ROLE_DY_DX,    /* error, operand of dgrad */
-    OCT_ROLE_DX,       /* error at a conv input, after its consumers are summed */
+    OCT_ROLE_DX,       /* error at a conv input, after its consumers are summed; integer: what is
+                        * left of it after going through codes */
     OCT_ROLES
 };
 
@@ -44,6 +45,8 @@ struct oct_policy {
     enum oct_granularity granularity;
     enum oct_clip_rule clip;
     float k, a, lambda; /* parameters of the clip rule (backend.h) */
+    float floor;        /* smallest maximum that counts; 0: any */
+    float deviations;   /* W that begins at 0: nor one below so many deviations of He's */
     enum oct_rounding rounding;
     enum oct_refresh refresh;
     enum oct_grid grid;
@@ -80,12 +83,41 @@ float oct_barrier_temperature(const struct oct_barrier_policy *barrier, int epoc
  * probability of at most delta if tau * width = limit / sqrt(2 fan_in ln(2 / delta)). */
 float oct_barrier_tau(const struct oct_barrier_policy *barrier, int64_t fan_in);
 
+/* How parameters move (backend.h, sgd_fixed). Weights whose gradient is an integer product have it
+ * normalised; one that is a float product moves by float SGD. */
+enum oct_lr_grid {
+    OCT_LR_REAL,
+    OCT_LR_FIXED, /* multiples of 2^-9 below 1 */
+    OCT_LR_POW2   /* the nearest power of two */
+};
+enum { OCT_UPDATE_PERIODS = 5 };
+struct oct_update_policy {
+    float gradient_steps; /* grid of gradients; 0: float SGD for all */
+    float momentum_steps, weight_steps, initial_steps;
+    enum oct_lr_grid lr_grid;
+    enum oct_increment increment; /* of weights */
+    float momentum_unit;          /* increment CODE */
+    bool keeps_magnitude;         /* normalised gradients move weights as far as they are large */
+    bool no_momentum;             /* whatever momentum the run asks for */
+    /* codes of normalised gradients are below `range` from `percent` of the run's epochs on */
+    struct oct_update_period {
+        int percent;
+        float range;
+    } period[OCT_UPDATE_PERIODS]; /* ascending; range 0: none */
+};
+
+/* What stands in the step's state for them. */
+float oct_update_range(const struct oct_update_policy *update, int epoch, int epochs);
+double oct_update_lr(const struct oct_update_policy *update, double lr);
+
 /* One resolved set of policies: a scheme with its options, before layers differ. */
 struct oct_numerics {
     const struct oct_scheme *scheme;
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;
-    enum oct_dtype act_dtype; /* storage of y, dA and of float operands: f32 or bf16 */
+    struct oct_update_policy update;
+    struct oct_bn_rounding norm; /* of normalisations; xhat 0: none */
+    enum oct_dtype act_dtype;    /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
     enum oct_format first_last; /* INT8, INT16, or a float format */
     const char *skip_pattern;   /* as given, or NULL */

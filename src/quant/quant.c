@@ -89,6 +89,7 @@ enum oct_status oct_range_adapt(oct_backend *backend, const struct oct_range_sta
         .above = evidence->above,
         .population = evidence->population,
         .plus = evidence->plus,
+        .floor = policy->floor,
         .share = oct_buffer_data(range->share),
         .label = oct_buffer_data(range->label),
         .visited = oct_buffer_data(range->visited)};

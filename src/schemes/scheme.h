@@ -16,12 +16,16 @@ struct oct_scheme_option {
 
 struct oct_scheme {
     const char *name;
-    const char *paper;        /* authors, title, venue, year; NULL for float precisions */
-    const char *const *notes; /* lines of `octet info --scheme`, NULL-terminated: the
-                                 equations, what is published, what is reconstructed */
-    bool integer;             /* selectable under --precision int8 */
+    const char *paper;           /* authors, title, venue, year; NULL for float precisions */
+    const char *const *notes;    /* lines of `octet info --scheme`, NULL-terminated: the
+                                    equations, what is published, what is reconstructed */
+    const char *instead_of_norm; /* what to use in place of a network with batch normalisation,
+                                  * where the scheme has none; else NULL */
+    bool integer;                /* selectable under --precision int8 */
     struct oct_policy role[OCT_ROLES];
     struct oct_barrier_policy barrier;       /* on the weights; lam 0: none */
+    struct oct_update_policy update;         /* all 0: float SGD */
+    struct oct_bn_rounding norm;             /* all 0: float normalisation */
     const struct oct_scheme_option *options; /* ends with key NULL; may be NULL */
 };
 

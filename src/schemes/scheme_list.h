@@ -11,6 +11,8 @@ extern const struct oct_scheme oct_scheme_amax;
 extern const struct oct_scheme oct_scheme_fqat;
 extern const struct oct_scheme oct_scheme_ui8;
 extern const struct oct_scheme oct_scheme_logbtq;
+extern const struct oct_scheme oct_scheme_wageubn;
+extern const struct oct_scheme oct_scheme_eoq;
 
 /* Option setters that more than one scheme offers. */
 bool oct_option_residual(struct oct_numerics *numerics, const char *value); /* int8|float */

@@ -6,7 +6,8 @@
 #include <string.h>
 
 static const struct oct_scheme *const registry[] = {&oct_scheme_dai8, &oct_scheme_ui8,
-    &oct_scheme_fqat, &oct_scheme_logbtq, &oct_scheme_amax, &oct_scheme_fp32, &oct_scheme_bf16};
+    &oct_scheme_fqat, &oct_scheme_logbtq, &oct_scheme_wageubn, &oct_scheme_eoq, &oct_scheme_amax,
+    &oct_scheme_fp32, &oct_scheme_bf16};
 
 const struct oct_scheme *oct_scheme_at(size_t index)
 {
@@ -173,6 +174,8 @@ enum oct_status oct_numerics_open(
             numerics.role[OCT_ROLE_X].format == OCT_FORMAT_F32 ? OCT_F32 : OCT_BF16;
     }
     numerics.barrier = numerics.scheme->barrier;
+    numerics.update = numerics.scheme->update;
+    numerics.norm = numerics.scheme->norm;
     OCT_TRY(apply_options(&numerics, request->scheme_opt));
     OCT_TRY(check_rounding(&numerics));
     if (request->skip) {

@@ -163,8 +163,24 @@ static enum oct_status check_training(const struct oct_options *o)
     return check_range("--model-ema-decay", o->model_ema_decay, 0, 1);
 }
 
+/* Simulation is an instruction set of the CPU. */
+static enum oct_status check_simulate(const struct oct_options *o)
+{
+    if (o->simulate && o->device && strcmp(o->device, "cpu") != 0)
+        return oct_fail(OCT_ARG,
+            "--simulate multiplies in float64 on the CPU, and --device %s was asked for: leave "
+            "out one of them",
+            o->device);
+    if (o->simulate && o->isa && strcmp(o->isa, "auto") != 0 && strcmp(o->isa, "simulate") != 0)
+        return oct_fail(OCT_ARG,
+            "--simulate multiplies in float64, and --isa %s was asked for: leave out one of them",
+            o->isa);
+    return OCT_OK;
+}
+
 static enum oct_status check(const struct oct_options *o)
 {
+    OCT_TRY(check_simulate(o));
     OCT_TRY(check_training(o));
     OCT_TRY(check_range("--synthetic-images", o->synthetic_images, 1, 1e8));
     OCT_TRY(check_range("--synthetic-size", o->synthetic_size, 0, 4096));

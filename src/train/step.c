@@ -49,6 +49,7 @@ static enum oct_status set_step(struct oct_trainer *t, double lr, int64_t first_
         .step = (uint32_t)t->at.step,
         .lr = (float)lr,
         .temperature = oct_barrier_temperature(&t->numerics.barrier, t->at.epoch),
+        .gradient_range = oct_update_range(&t->numerics.update, t->at.epoch, t->options.epochs),
         .first_sample = (uint32_t)first_sample};
     struct oct_step_state *device = g->step->data;
     if (first_sample != 0) /* a flag raised by an earlier part of the step stays */
@@ -73,7 +74,9 @@ static enum oct_status enqueue_part(struct oct_trainer *t, bool first, bool last
     if (!last)
         return OCT_OK;
     OCT_TRY(oct_graph_reduce_gradients(g));
-    OCT_TRY(oct_graph_update(g, (float)o->momentum, (float)o->weight_decay, o->nesterov != 0));
+    const struct oct_optimiser optimiser = {
+        (float)o->momentum, (float)o->weight_decay, o->nesterov != 0};
+    OCT_TRY(oct_graph_update(g, &optimiser));
     return o->model_ema ? oct_graph_average(g, (float)o->model_ema_decay) : OCT_OK;
 }
 
@@ -165,7 +168,8 @@ static enum oct_status check_flag(struct oct_trainer *t, struct oct_step_outcome
 
 enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outcome *out)
 {
-    struct oct_step_outcome result = {.lr = oct_schedule_lr(&t->schedule, t->at.step)};
+    const double lr = oct_schedule_lr(&t->schedule, t->at.step);
+    struct oct_step_outcome result = {.lr = oct_update_lr(&t->numerics.update, lr)};
     double begin = oct_seconds(), waited = oct_loader_wait_seconds(t->train_loader);
 
     if (!t->loader_started)

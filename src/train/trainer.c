@@ -40,7 +40,12 @@ static enum oct_status open_numerics(struct oct_trainer *t)
         .int8_fprop = o->int8_fwd,
         .int8_dgrad = o->int8_dgrad,
         .int8_wgrad = o->int8_wgrad};
-    return oct_numerics_open(&request, &t->numerics);
+    OCT_TRY(oct_numerics_open(&request, &t->numerics));
+    if (o->nesterov && t->numerics.update.gradient_steps > 0.0f)
+        return oct_fail(OCT_UNSUPPORTED,
+            "--nesterov: scheme %s updates in fixed point with plain momentum: leave it out",
+            t->numerics.scheme->name);
+    return OCT_OK;
 }
 
 static enum oct_status open_backend(struct oct_trainer *t)

@@ -328,6 +328,24 @@ static enum oct_status read_barrier(
     return OCT_OK;
 }
 
+/* Codes of the weight's normalised gradients since the last report, and of its momentum. */
+static enum oct_status read_update(
+    struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
+{
+    const struct oct_product *product = node->self;
+    const struct oct_param *weight = &t->graph->params[product->weight];
+    int64_t counts[OCT_FIXED_COUNTS];
+    if (!weight->codes)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, counts, weight->codes->data, sizeof counts));
+    OCT_TRY(t->backend->clear(t->backend, weight->codes->data, sizeof counts));
+    row->update_code = (double)counts[OCT_FIXED_LARGEST];
+    row->momentum_code = (double)counts[OCT_FIXED_MOMENTUM];
+    row->update_zeros =
+        (double)counts[OCT_FIXED_ZEROS] / ((double)weight->count * (double)t->steps_counted);
+    return OCT_OK;
+}
+
 static enum oct_status read_layer(
     struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
 {
@@ -337,6 +355,7 @@ static enum oct_status read_layer(
     int64_t counts[2];
 
     OCT_TRY(read_barrier(t, node, row));
+    OCT_TRY(read_update(t, node, row));
     if (!y->pre)
         return OCT_OK;
     OCT_TRY(read_counts(t, y->pre, counts));
@@ -376,7 +395,10 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             .clip_share = NAN,
             .direction_loss = NAN,
             .lr_factor = NAN,
-            .barrier_share = NAN};
+            .barrier_share = NAN,
+            .update_code = NAN,
+            .momentum_code = NAN,
+            .update_zeros = NAN};
         OCT_TRY(read_layer(t, node, row));
     }
     t->saturated_before = t->steps_counted = 0; /* what counts clipped codes starts again */

@@ -121,6 +121,7 @@ static inline float of_bf16(uint32_t b)
 }
 ALU1(cvt_bf16_f32, u32, f32, bf16_of(a))
 ALU1(cvt_f32_bf16, f32, u16, of_bf16(a))
+ALU2(cvt_bf16x2_f32, u32, f32, f32, bf16_of(a) << 16 | bf16_of(b))
 
 #define C(spelling, operands, function) {spelling, operands, function, GPUSIM_CONVERT, KIND_ALU},
 #define K(spelling, operands, function)                                                            \
@@ -161,11 +162,11 @@ const struct gpusim_alu_entry GPUSIM_VEC(gpusim_convert_table)[] = {
             u16, "w") E_ROUND_EACH(s16, "w") E_ROUND_EACH(u32, "w") E_ROUND_EACH(s32, "w")
             E_ROUND_EACH(u64, "d") E_ROUND_EACH(s64, "d") E_TO_FLOAT(u8, "x") E_TO_FLOAT(s8, "x")
                 E_TO_FLOAT(u16, "x") E_TO_FLOAT(s16, "x") E_TO_FLOAT(u32, "x") E_TO_FLOAT(s32, "x")
-                    E_TO_FLOAT(u64, "d") E_TO_FLOAT(s64, "d") E_ROUND_FLOAT(rni) E_ROUND_FLOAT(rzi)
-                        E_ROUND_FLOAT(rmi) E_ROUND_FLOAT(rpi) C("cvt.rn.ftz.f32.f64", "w:d",
-                            cvt_f32_f64) K("cvt.rn.f32.f64", "w:d", cvt_f32_f64)
-                            C("cvt.ftz.f64.f32", "d:w", cvt_f64_f32) K("cvt.f64.f32", "d:w",
-                                cvt_f64_f32) C("cvt.ftz.sat.f32.f32", "w:w", sat_f32)
-                                K("cvt.sat.f32.f32", "w:w", sat_f32) C("cvt.ftz.f32.f32", "w:w",
-                                    same_f32) K("cvt.rn.bf16.f32", "w:w", cvt_bf16_f32)
-                                    K("cvt.f32.bf16", "w:w", cvt_f32_bf16){NULL, NULL, NULL, 0, 0}};
+                    E_TO_FLOAT(u64, "d") E_TO_FLOAT(s64, "d") E_ROUND_FLOAT(rni) E_ROUND_FLOAT(
+                        rzi) E_ROUND_FLOAT(rmi) E_ROUND_FLOAT(rpi) C("cvt.rn.ftz.f32.f64", "w:d",
+                        cvt_f32_f64) K("cvt.rn.f32.f64", "w:d", cvt_f32_f64) C("cvt.ftz.f64.f32",
+                        "d:w", cvt_f64_f32) K("cvt.f64.f32", "d:w", cvt_f64_f32)
+                        C("cvt.ftz.sat.f32.f32", "w:w", sat_f32) K("cvt.sat.f32.f32", "w:w",
+                            sat_f32) C("cvt.ftz.f32.f32", "w:w", same_f32) K("cvt.rn.bf16.f32",
+                            "w:w", cvt_bf16_f32) K("cvt.rn.bf16x2.f32", "w:ww", cvt_bf16x2_f32)
+                            K("cvt.f32.bf16", "w:w", cvt_f32_bf16){NULL, NULL, NULL, 0, 0}};

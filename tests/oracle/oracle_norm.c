@@ -1,5 +1,6 @@
 #include "oracle/oracle_norm.h"
 
+#include "oracle/oracle_fixed.h"
 #include "oracle/oracle_scheme.h"
 
 #include <math.h>
@@ -134,7 +135,10 @@ static void extremes(const struct oct_bn_finalize_args *g, int c)
         } else {
             y = acc == 0 ? g->y_min[c] : g->y_max[c];
         }
-        float xhat = fabsf(affine(y, g->ix[c], g->jx[c])), z = affine(y, g->a[c], g->b[c]);
+        float xhat = affine(y, g->ix[c], g->jx[c]), z = affine(y, g->a[c], g->b[c]);
+        if (g->rounding.xhat > 0.0f)
+            z = affine(oracle_on_grid(xhat, g->rounding.xhat), g->gamma_q[c], g->beta_q[c]);
+        xhat = fabsf(xhat);
         if (g->relu && !(z > 0.0f))
             z = 0.0f;
         xhat_max = xhat > xhat_max ? xhat : xhat_max;
@@ -187,9 +191,18 @@ void oracle_bn_finalize(const struct oct_bn_finalize_args *g)
         double mean, var;
         moments(g, c, &mean, &var);
         double invstd = 1.0 / sqrt(var + (double)g->eps);
-        double slope = (double)g->gamma[c] * invstd;
+        float gamma = g->gamma[c], beta = g->beta[c];
+        if (g->rounding.xhat > 0.0f) {
+            const struct oct_bn_rounding *steps = &g->rounding;
+            gamma = g->gamma_q[c] = oracle_on_grid(gamma, steps->affine);
+            beta = g->beta_q[c] = oracle_on_grid(beta, steps->affine);
+            mean = oracle_on_grid((float)mean, steps->mean);
+            float sd = oracle_on_grid((float)sqrt(var), steps->sd) + 1.0f / steps->sd;
+            invstd = 1.0 / (double)sd;
+        }
+        double slope = (double)gamma * invstd;
         g->a[c] = (float)slope;
-        g->b[c] = (float)((double)g->beta[c] - mean * slope);
+        g->b[c] = (float)((double)beta - mean * slope);
         g->ix[c] = (float)invstd;
         g->jx[c] = (float)(-mean * invstd);
         if (g->clip_lo)
@@ -276,6 +289,8 @@ void oracle_act_fwd(const struct oct_act_fwd_args *g)
         bool inside = false;
         if (g->y_above)
             g->y_above[0] += fabsf(z) > g->y_limit;
+        if (g->xhat_steps > 0.0f)
+            z = oracle_on_grid(affine(z, g->ix[c], g->jx[c]), g->xhat_steps);
         if (g->a)
             z = affine(z, g->a[c], g->b[c]);
         if (g->clip_lo) {

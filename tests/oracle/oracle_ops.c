@@ -204,6 +204,20 @@ static double canonical_sum(
     return total;
 }
 
+void oracle_regrid(const struct oct_regrid_args *a)
+{
+    const float scale = a->range.scale[0], inverse = a->range.inverse[0];
+    for (int64_t i = 0; i < a->count; i++) {
+        float x = raw_at(a->x, a->dtype, i);
+        int q = oracle_code(x, inverse, a->range.code_max, -1);
+        if (!isfinite(x))
+            *a->flag |= 1;
+        if (a->saturated)
+            *a->saturated += fabs(oracle_fl(oracle_in(x) * oracle_in(inverse))) > a->range.code_max;
+        oracle_put(a->x, a->dtype, i, oracle_mul((float)q, scale));
+    }
+}
+
 void oracle_channel_stats(const struct oct_channel_stats_args *a)
 {
     for (int c = 0; c < a->channels; c++) {
@@ -287,6 +301,8 @@ void oracle_range_update(const struct oct_range_update_args *a)
                 amax = a->amax[j];
         if (a->plus)
             amax = oracle_add(amax, *a->plus);
+        if (a->floor > amax) /* never below; NaN stays */
+            amax = a->floor;
         bool usable = oracle_next_clip(a, amax, &a->range.clip[i]);
         if (usable && (a->rule == OCT_CLIP_EMA || a->rule == OCT_CLIP_TAIL))
             remembered_clip(a, i, amax);
@@ -337,6 +353,10 @@ void oracle_pool(const struct oct_pool_args *a)
                             (const char *)a->x + (size_t)best * size, size);
                         if (a->winner)
                             a->winner[out] = (uint8_t)best_tap;
+                        continue;
+                    }
+                    if (a->y_dtype == OCT_S32) {
+                        ((int32_t *)a->y)[out] = (int32_t)codes;
                         continue;
                     }
                     float scale = a->x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;

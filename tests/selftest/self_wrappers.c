@@ -8,8 +8,8 @@
 #include <string.h>
 
 static const char *const names[WRAPPERS] = {"mma_s8", "ldmatrix_x4", "ldmatrix_x4_trans",
-    "permute_even", "permute_odd", "store_shared_16", "store_shared_4", "store_shared_1",
-    "load_global_16", "copy_16", "copy_4", "copy_1"};
+    "permute_even", "permute_odd", "bf16_pair", "store_shared_16", "store_shared_4",
+    "store_shared_1", "load_global_16", "copy_16", "copy_4", "copy_1"};
 
 /* ---- devices ---- */
 
@@ -129,6 +129,22 @@ static void expect_permute(const uint32_t *in, uint32_t *out, int first)
     }
 }
 
+/* The upper half of a float, plus one if the lower half is above its middle or at it and the upper
+ * one odd; subnormal floats are not flushed. */
+static uint32_t expect_bf16(uint32_t bits)
+{
+    const uint32_t upper = bits >> 16, lower = bits & 0xffff;
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return 0x7fff;
+    return upper + (lower > 0x8000 || (lower == 0x8000 && upper % 2 == 1));
+}
+
+static void expect_bf16_pair(const uint32_t *in, uint32_t *out)
+{
+    for (int lane = 0; lane < WRAPPER_LANES; lane++)
+        out[lane * WRAPPER_OUT] = expect_bf16(in[lane * 4]) | expect_bf16(in[lane * 4 + 1]) << 16;
+}
+
 /* What lane l reads is the row of lane l - 1: `bytes` at `at` of a row that held `before`; copies
  * bring zeros where the source is not valid. */
 static void expect_row(const uint32_t *in, uint32_t *out, int at, int bytes, bool copy)
@@ -164,6 +180,9 @@ static void expect(enum wrapper which, const uint32_t *in, uint32_t *out)
     case WRAP_PERMUTE_EVEN:
     case WRAP_PERMUTE_ODD:
         expect_permute(in, out, which == WRAP_PERMUTE_ODD);
+        break;
+    case WRAP_BF16_PAIR:
+        expect_bf16_pair(in, out);
         break;
     case WRAP_LOAD_GLOBAL_16:
         expect_load(in, out);

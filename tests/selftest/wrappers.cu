@@ -83,6 +83,12 @@ static __device__ __forceinline__ void run_mma(const uint32_t *in, uint32_t *out
         out[i] = (uint32_t)c[i];
 }
 
+static __device__ __forceinline__ float number(uint32_t bits)
+{
+    return (bits & 0x7fffffffu) > 0x7f800000u ? __uint_as_float(0x7fffffffu)
+                                              : __uint_as_float(bits);
+}
+
 static __global__ void wrapper_kernel(int which, const uint32_t *in, uint32_t *out)
 {
     __shared__ __align__(128) unsigned char rows[WRAPPER_LANES * ROW];
@@ -98,6 +104,8 @@ static __global__ void wrapper_kernel(int which, const uint32_t *in, uint32_t *o
         out[0] = oct_permute<0x6420>(in[0], in[1]);
     else if (which == WRAP_PERMUTE_ODD)
         out[0] = oct_permute<0x7531>(in[0], in[1]);
+    else if (which == WRAP_BF16_PAIR)
+        out[0] = oct_bf16_pair(number(in[0]), number(in[1]));
     else if (which == WRAP_LOAD_GLOBAL_16)
         put_words(out, oct_load_global_16((const int8_t *)in, lane % 2 == 0));
     else if (which >= WRAP_COPY_16)

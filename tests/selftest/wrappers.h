@@ -24,6 +24,7 @@ enum wrapper {
     WRAP_LDMATRIX_TRANS, /* the same */
     WRAP_PERMUTE_EVEN,   /* in: a, b */
     WRAP_PERMUTE_ODD,
+    WRAP_BF16_PAIR,       /* in: two floats; any NaN becomes 7fffffff on the way in */
     WRAP_STORE_SHARED_16, /* in: 4 words; read back by the lane before, round the warp */
     WRAP_STORE_SHARED_4,  /* in: 1 word, likewise */
     WRAP_STORE_SHARED_1,  /* in: 1 word, whose low byte is stored */

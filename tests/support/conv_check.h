@@ -3,6 +3,7 @@
 #define OCT_TEST_CONV_CHECK_H
 
 #include "backend.h"
+#include "oracle/oracle_shift.h"
 #include "support/conv_problem.h"
 
 #include <criterion/criterion.h>
@@ -102,6 +103,46 @@ static inline void conv_check_fprop(const struct conv_runner *on, const struct c
     guard_free(a.workspace);
     guard_free(y);
     guard_free(stats);
+    conv_free_pack(&pack);
+}
+
+/* y in codes, from accumulators and integers alone; one scale of w. */
+static inline void conv_check_codes(const struct conv_runner *on, const struct conv_problem *p)
+{
+    const struct conv_plan *q = &p->plan;
+    const struct oct_conv_shape *v = &q->shape;
+    const int64_t dims[] = {v->n, oct_conv_p(v), oct_conv_q(v), v->k};
+    const int relu = (int)(q->seed >> 3 & 1), largest = v->r * v->s * v->c > 40 ? 9 : 4;
+    int32_t by[OCT_SHIFT_ENTRIES] = {[OCT_SHIFT_RIGHT] = largest + 7 * (q->w_planes - 1)};
+    int32_t *bias = guard_alloc(4 * (size_t)v->k);
+    int8_t *y = guard_alloc((size_t)p->y_count), *want = guard_alloc((size_t)p->y_count);
+    struct conv_pack pack = conv_make_pack(on, p, 0);
+    struct oct_conv_fprop_args a = {.shape = *v,
+        .x = {OCT_S8, q->x_planes, p->x[0], p->x[1], &p->x_scale, 0},
+        .w = {OCT_S8, q->w_planes, pack.data[0], pack.data[1], p->w_scale, 0},
+        .y = y,
+        .y_dtype = OCT_S8,
+        .shift = {by, bias},
+        .relu = relu};
+    char what[300];
+    size_t bytes = 0;
+
+    conv_describe(what, sizeof what, "fprop to codes", p, on);
+    for (int k = 0; k < v->k; k++)
+        bias[k] = (int)(oct_mix32((uint32_t)(k + q->seed)) % 4001) - 2000;
+    for (int64_t i = 0; i < p->y_count; i++)
+        want[i] = (int8_t)oracle_shift_code(
+            p->acc_y[i] + bias[i % v->k], by[OCT_SHIFT_RIGHT], relu ? 0 : -127);
+    cr_assert_eq(on->backend->conv_fprop_check(on->backend, &a, &bytes), OCT_OK, "%s: %s", what,
+        oct_last_error());
+    a.workspace = guard_alloc(bytes);
+    cr_assert_eq(on->backend->conv_fprop(on->backend, &a), OCT_OK);
+    cr_assert(same_tensor(what, OCT_S8, y, want, p->y_count, dims, 4));
+    cr_assert(guard_intact(y, what) && guard_intact(a.workspace, what));
+    guard_free(a.workspace);
+    guard_free(bias);
+    guard_free(y);
+    guard_free(want);
     conv_free_pack(&pack);
 }
 

@@ -21,6 +21,7 @@ static inline oct_backend *cpu_ops_open(const struct oct_vec_ops *ops, int threa
         abort();
     cpu->ops = ops;
     oct_cpu_ops_install(&cpu->table);
+    oct_cpu_shift_install(&cpu->table);
     return &cpu->table;
 }
 

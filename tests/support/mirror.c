@@ -105,6 +105,19 @@ static enum oct_status mirror_quantise(oct_backend *table, const struct oct_quan
     RUN(quantise);
 }
 
+static enum oct_status mirror_regrid(oct_backend *table, const struct oct_regrid_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_regrid_args a = *args;
+
+    OUT(a.x, a.count * size_of(a.dtype));
+    IN(a.range.scale, 4);
+    IN(a.range.inverse, 4);
+    OUT(a.saturated, 8);
+    OUT(a.flag, 4);
+    RUN(regrid);
+}
+
 static enum oct_status mirror_channel_stats(
     oct_backend *table, const struct oct_channel_stats_args *args)
 {
@@ -214,6 +227,8 @@ static enum oct_status mirror_bn_finalize(
     OUT(a.z_amax, f);
     OUT(a.clip_lo, f);
     OUT(a.clip_hi, f);
+    OUT(a.gamma_q, f);
+    OUT(a.beta_q, f);
     OUT(a.flag, 4);
     RUN(bn_finalize);
 }
@@ -227,6 +242,8 @@ static enum oct_status mirror_act_fwd(oct_backend *table, const struct oct_act_f
     IN(a.y, n * size_of(a.y_dtype));
     IN(a.a, 4 * a.channels);
     IN(a.b, 4 * a.channels);
+    IN(a.ix, 4 * a.channels);
+    IN(a.jx, 4 * a.channels);
     IN(a.residual, n * size_of(a.residual_dtype));
     IN(a.residual_scale, 4);
     mirror_bind_range(m, &a.x_range, false);
@@ -322,6 +339,51 @@ static enum oct_status mirror_affine_finalize(
     OUT(a.jx, f);
     OUT(a.z_amax, f);
     RUN(affine_finalize);
+}
+
+static enum oct_status mirror_shift_finalize(
+    oct_backend *table, const struct oct_shift_finalize_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_shift_finalize_args a = *args;
+    struct oct_acc_stats acc;
+    const int f = 4 * a.channels;
+
+    if (a.acc) {
+        acc = *a.acc;
+        a.acc = &acc;
+        mirror_bind_stats(m, &acc, a.channels);
+    }
+    IN(a.scale, 4);
+    IN(a.bias, 4 * a.bias_count);
+    IN(a.y_scale, 4);
+    IN(a.w_scale, 4);
+    IN(a.residual_scale, 4);
+    IN(a.x_scale, 4);
+    OUT(a.shift.by, 4 * OCT_SHIFT_ENTRIES);
+    OUT(a.shift.bias, f);
+    OUT(a.a, f);
+    OUT(a.b, f);
+    OUT(a.ix, f);
+    OUT(a.jx, f);
+    OUT(a.amax, f);
+    RUN(shift_finalize);
+}
+
+static enum oct_status mirror_act_shift(oct_backend *table, const struct oct_act_shift_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_act_shift_args a = *args;
+    int64_t n = a.rows * a.channels;
+
+    IN(a.y, n * size_of(a.y_dtype));
+    IN(a.residual, n);
+    IN(a.shift.by, 4 * OCT_SHIFT_ENTRIES);
+    IN(a.shift.bias, 4 * a.channels);
+    OUT(a.x, n);
+    OUT(a.mask, (n + 7) / 8);
+    OUT(a.amax, 4);
+    RUN(act_shift);
 }
 
 static enum oct_status mirror_affine_bwd_finalize(
@@ -458,6 +520,23 @@ static enum oct_status mirror_sgd(oct_backend *table, const struct oct_sgd_args 
     RUN(sgd);
 }
 
+static enum oct_status mirror_sgd_fixed(oct_backend *table, const struct oct_sgd_fixed_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_sgd_fixed_args a = *args;
+
+    OUT(a.w, 4 * a.count);
+    OUT(a.momentum, 4 * a.count);
+    IN(a.dw, 4 * a.count);
+    IN(a.step, sizeof *a.step);
+    IN(a.lr_factor, 4);
+    IN(a.unit, 4);
+    OUT(a.gradient_amax, 4);
+    OUT(a.counts, 8 * OCT_FIXED_COUNTS);
+    OUT(a.amax, 4);
+    RUN(sgd_fixed);
+}
+
 static enum oct_status mirror_ema(oct_backend *table, const struct oct_ema_args *args)
 {
     struct mirror *m = mirror_begin(table);
@@ -474,6 +553,7 @@ static enum oct_status mirror_ema(oct_backend *table, const struct oct_ema_args 
 static const oct_backend ops = {.name = "mirror",
     .channel_workspace = mirror_channel_workspace,
     .quantise = mirror_quantise,
+    .regrid = mirror_regrid,
     .channel_stats = mirror_channel_stats,
     .channel_sum = mirror_channel_sum,
     .count_above = mirror_count_above,
@@ -485,6 +565,8 @@ static const oct_backend ops = {.name = "mirror",
     .bn_bwd_reduce = mirror_bn_bwd_reduce,
     .bn_bwd_finalize = mirror_bn_bwd_finalize,
     .bn_bwd_apply = mirror_bn_bwd_apply,
+    .shift_finalize = mirror_shift_finalize,
+    .act_shift = mirror_act_shift,
     .affine_finalize = mirror_affine_finalize,
     .affine_bwd_finalize = mirror_affine_bwd_finalize,
     .pool = mirror_pool,
@@ -492,6 +574,7 @@ static const oct_backend ops = {.name = "mirror",
     .image = mirror_image,
     .loss = mirror_loss,
     .sgd = mirror_sgd,
+    .sgd_fixed = mirror_sgd_fixed,
     .ema = mirror_ema};
 
 const char *mirror_device(void)

@@ -27,20 +27,27 @@ WATCH_CALL(conv_dgrad, oct_work_dgrad(a))
 WATCH_CALL(conv_wgrad, oct_work_wgrad(a, w->multiprocessors))
 WATCH(weight_pack)
 WATCH(quantise)
+WATCH(regrid)
 WATCH(channel_stats)
 WATCH(channel_sum)
 WATCH(count_above)
 WATCH(range_update)
+WATCH(cosine_search)
 WATCH(bn_finalize)
+WATCH(affine_finalize)
 WATCH(act_fwd)
+WATCH(shift_finalize)
+WATCH(act_shift)
 WATCH(bn_bwd_reduce)
 WATCH(bn_bwd_finalize)
+WATCH(affine_bwd_finalize)
 WATCH(bn_bwd_apply)
 WATCH(pool)
 WATCH(pool_bwd)
 WATCH(image)
 WATCH(loss)
 WATCH(sgd)
+WATCH(sgd_fixed)
 WATCH(ema)
 
 #define WATCH_CHECK(name)                                                                          \
@@ -127,20 +134,27 @@ void op_watch_open(struct op_watch *w)
     t->stats_clear = watch_stats_clear;
     t->channel_workspace = watch_channel_workspace;
     t->quantise = watch_quantise;
+    t->regrid = watch_regrid;
     t->channel_stats = watch_channel_stats;
     t->channel_sum = watch_channel_sum;
     t->count_above = watch_count_above;
     t->range_update = watch_range_update;
+    t->cosine_search = watch_cosine_search;
     t->bn_finalize = watch_bn_finalize;
+    t->affine_finalize = watch_affine_finalize;
     t->act_fwd = watch_act_fwd;
     t->bn_workspace = watch_bn_workspace;
+    t->shift_finalize = watch_shift_finalize;
+    t->act_shift = watch_act_shift;
     t->bn_bwd_reduce = watch_bn_bwd_reduce;
     t->bn_bwd_finalize = watch_bn_bwd_finalize;
+    t->affine_bwd_finalize = watch_affine_bwd_finalize;
     t->bn_bwd_apply = watch_bn_bwd_apply;
     t->pool = watch_pool;
     t->pool_bwd = watch_pool_bwd;
     t->image = watch_image;
     t->loss = watch_loss;
     t->sgd = watch_sgd;
+    t->sgd_fixed = watch_sgd_fixed;
     t->ema = watch_ema;
 }

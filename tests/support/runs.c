@@ -1,5 +1,6 @@
 #include "support/runs.h"
 
+#include "schemes/scheme.h"
 #include "support/folder.h"
 
 #include <criterion/criterion.h>
@@ -12,6 +13,18 @@ oct_trainer *run_open(const struct oct_options *options)
     oct_trainer *t = NULL;
     cr_assert_eq(oct_trainer_open(options, &t), OCT_OK, "%s: %s", options->model, oct_last_error());
     return t;
+}
+
+bool run_takes_any_model(const char *scheme)
+{
+    return !oct_scheme_find(scheme)->instead_of_norm;
+}
+
+const char *run_model_of(const char *scheme)
+{
+    if (!run_takes_any_model(scheme))
+        return "fixup_resnet8";
+    return strcmp(scheme, "wageubn") == 0 ? "preact_resnet8" : "resnet8";
 }
 
 void run_steps(oct_trainer *t, int steps, double *loss)

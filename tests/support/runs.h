@@ -4,8 +4,14 @@
 
 #include <octet.h>
 
+#include <stdbool.h>
+
 /* The caller closes it. */
 oct_trainer *run_open(const struct oct_options *options);
+/* The small network that a scheme is tried on: resnet8, or of the family that its paper trains. */
+const char *run_model_of(const char *scheme);
+/* Whether it can train networks with normalisation or more than one classifier. */
+bool run_takes_any_model(const char *scheme);
 /* loss[steps]; a flagged step is a failure. */
 void run_steps(oct_trainer *t, int steps, double *loss);
 

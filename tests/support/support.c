@@ -127,6 +127,26 @@ void fill_bf16(uint16_t *x, int64_t n, enum fill how, uint64_t seed)
         x[i] = oct_bf16_from_f32(float_of(how, i, n, seed));
 }
 
+void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed)
+{
+    void *x = guard_alloc((size_t)n * oct_dtype_bytes(dtype));
+    if (dtype == OCT_S8)
+        fill_s8(x, n, how, seed);
+    else if (dtype == OCT_BF16)
+        fill_bf16(x, n, how, seed);
+    else
+        fill_f32(x, n, how, seed);
+    return x;
+}
+
+void put_float(void *x, enum oct_dtype dtype, int64_t i, float value)
+{
+    if (dtype == OCT_BF16)
+        ((uint16_t *)x)[i] = (uint16_t)(oct_bits_of_f32(value) >> 16);
+    else
+        ((float *)x)[i] = value;
+}
+
 static double value_at(enum oct_dtype dtype, const void *data, int64_t i, uint64_t *bits)
 {
     *bits = 0;

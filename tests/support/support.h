@@ -31,6 +31,10 @@ enum fill {
 void fill_s8(int8_t *x, int64_t n, enum fill how, uint64_t seed);
 void fill_f32(float *x, int64_t n, enum fill how, uint64_t seed);
 void fill_bf16(uint16_t *x, int64_t n, enum fill how, uint64_t seed);
+/* Guarded memory for n elements of dtype s8, bf16 or f32, filled. */
+void *filled(enum oct_dtype dtype, int64_t n, enum fill how, uint64_t seed);
+/* x[i] = value, truncated where x is bf16. */
+void put_float(void *x, enum oct_dtype dtype, int64_t i, float value);
 
 /* Bitwise equality of got[n] and want[n], but that one NaN is as good as another (docs/numerics.md,
  * Flag); prints `what`, the first differing index, split into

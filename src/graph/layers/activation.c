@@ -1,4 +1,4 @@
-#include "graph/layers/activation.h"
+#include "graph/layers/shift.h"
 
 struct oct_buffer *oct_node_book(struct oct_graph *g, const struct oct_node *node, size_t bytes,
     int first, int last, const char *what)
@@ -8,7 +8,9 @@ struct oct_buffer *oct_node_book(struct oct_graph *g, const struct oct_node *nod
 
 static bool residual_is_codes(const struct oct_graph *g, const struct oct_activation *self)
 {
-    return !self->adds_reals && oct_format_is_integer(g->numerics->role[OCT_ROLE_RESIDUAL].format);
+    return self->by_shifts ||
+           (!self->adds_reals &&
+               oct_format_is_integer(g->numerics->role[OCT_ROLE_RESIDUAL].format));
 }
 
 void oct_activation_declare(struct oct_graph *g, struct oct_node *node)
@@ -16,11 +18,13 @@ void oct_activation_declare(struct oct_graph *g, struct oct_node *node)
     struct oct_activation *self = node->self;
     struct oct_value *y = oct_in(g, node, 0), *residual = oct_in(g, node, 1);
     struct oct_value *out = oct_out(g, node);
-    if (!y->pre)
+    if (self->by_shifts)
+        y->need_codes = oct_out(g, node)->need_codes = true;
+    else if (!y->pre)
         y->need_real = true;
     if (residual)
         *(residual_is_codes(g, self) ? &residual->need_codes : &residual->need_real) = true;
-    if (out->kind == OCT_VALUE_FEATURES)
+    if (out->kind == OCT_VALUE_FEATURES && !self->by_shifts)
         out->need_real = true;
 }
 
@@ -34,6 +38,28 @@ static void book_clip(struct oct_graph *g, struct oct_node *node)
     self->clip_hi = oct_node_book(g, node, 4 * (size_t)out->c, now, now, "clip_hi");
     self->inside =
         oct_node_book(g, node, ((size_t)oct_value_elements(out) + 7) / 8, now, back, "inside");
+}
+
+/* Codes by shifts. Those of a convolution that did everything are the result. */
+static void book_shifted(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_activation *self = node->self;
+    struct oct_value *y = oct_in(g, node, 0), *out = oct_out(g, node);
+    int now = oct_forward_moment(node);
+
+    oct_plan_use(
+        y->window ? y->real : y->codes, self->rereads_y ? oct_backward_moment(g, node) : now);
+    if (self->done) { /* the convolution also makes the coefficients of backward */
+        struct oct_buffer *const made[] = {self->a, self->b, self->ix, self->jx};
+        for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+            oct_plan_use(made[i], oct_forward_moment(&g->nodes[y->producer]));
+        out->codes = y->codes;
+        out->range = y->range;
+    } else {
+        self->shifter.amax_count = 1;
+        oct_shifter_book(g, node, &self->shifter, out, OCT_ROLE_X);
+    }
+    oct_value_book_grad(g, out);
 }
 
 static void book_result(struct oct_graph *g, struct oct_node *node)
@@ -63,7 +89,8 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node)
     size_t elements = (size_t)oct_value_elements(y), f = 4 * (size_t)y->c;
     int now = oct_forward_moment(node), back = oct_backward_moment(g, node);
 
-    oct_plan_use(y->real, self->rereads_y ? back : now);
+    if (!self->by_shifts)
+        oct_plan_use(y->real, self->rereads_y ? back : now);
     if (y->pre) {
         oct_plan_use(y->pre->stats.sum, now);
         oct_plan_use(y->pre->stats.sumsq, now);
@@ -78,13 +105,20 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node)
     self->jx = oct_node_book(g, node, f, now, back, "jx");
     self->z_amax = oct_node_book(g, node, f, now, now, "z_amax");
     self->amax = oct_node_book(g, node, 4, now, now, "amax");
-    if (residual && self->relu)
+    if (self->relu && (residual || self->rounds || (self->by_shifts && !self->done)))
         self->mask = oct_node_book(g, node, (elements + 7) / 8, now, back, "mask");
     if (self->clips)
         book_clip(g, node);
+    if (self->rounds) {
+        self->gamma_q = oct_node_book(g, node, f, now, now, "gamma_q");
+        self->beta_q = oct_node_book(g, node, f, now, now, "beta_q");
+    }
     if (y->pre)
         y->pre->forward = oct_node_book(g, node, 16, OCT_PERSISTENT, 0, "forward_counts");
-    book_result(g, node);
+    if (self->by_shifts)
+        book_shifted(g, node);
+    else
+        book_result(g, node);
     oct_error_book(g, node);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, oct_rows_of(y), y->c));
     oct_plan_workspace(g->plan, g->backend->bn_workspace(g->backend, oct_rows_of(y), y->c));
@@ -105,6 +139,13 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
         .clip_lo = oct_buffer_data(self->clip_lo),
         .clip_hi = oct_buffer_data(self->clip_hi),
         .flag = &step->flag};
+    if (self->rounds) {
+        args.a = oct_buffer_data(self->gamma_q);
+        args.b = oct_buffer_data(self->beta_q);
+        args.ix = oct_buffer_data(self->ix);
+        args.jx = oct_buffer_data(self->jx);
+        args.xhat_steps = g->numerics->norm.xhat;
+    }
     if (residual && residual_is_codes(g, self)) {
         args.residual = oct_buffer_data(residual->codes);
         args.residual_dtype = OCT_S8;

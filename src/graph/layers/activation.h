@@ -14,10 +14,15 @@ struct oct_activation {
     bool relu;
     bool adds_reals; /* the residual is read as reals, whatever format the scheme gives residuals */
     bool rereads_y;  /* backward needs y: for xhat, or for the sign of z */
+    bool by_shifts;  /* integer only (shift.h) */
+    bool done;       /* by_shifts: the convolution before it has done everything */
     bool clips;      /* channels are clipped at clip_lo and clip_hi: z_amax is known before y is */
-    struct oct_buffer *a, *b, *ix, *jx; /* f32[C], forward to backward */
-    struct oct_buffer *z_amax, *amax;   /* f32[C], f32[1] */
-    struct oct_buffer *mask;            /* bits of z > 0, only behind a residual addition */
+    struct oct_shifter shifter; /* by_shifts, unless done */
+    bool rounds; /* xhat, gamma and beta are rounded; the sign of z goes through the mask */
+    struct oct_buffer *a, *b, *ix, *jx;  /* f32[C], forward to backward */
+    struct oct_buffer *gamma_q, *beta_q; /* f32[C], where they are rounded */
+    struct oct_buffer *z_amax, *amax;    /* f32[C], f32[1] */
+    struct oct_buffer *mask;             /* bits of z > 0, only behind a residual addition */
     struct oct_buffer *clip_lo, *clip_hi, *inside; /* f32[C], f32[C], bits: clipped channels */
     struct oct_buffer *sum_dz, *sum_dz_xhat, *sum_dz2, *dz_min, *dz_max;
     struct oct_buffer *m1, *m2, *bound, *sigma, *sigma_all;

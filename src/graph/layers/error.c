@@ -128,6 +128,8 @@ static struct reread reread_y(struct oct_graph *g, struct oct_node *node)
     const struct oct_activation *self = node->self;
     const struct oct_value *y = oct_in(g, node, 0), *out = oct_out(g, node);
     struct reread read = {oct_buffer_data(y->real), y->real_dtype};
+    if (self->by_shifts) /* of a convolution that did everything: those of the result */
+        read = (struct reread){oct_buffer_data(y->codes), OCT_S8};
     if (!self->rereads_y)
         read = (struct reread){oct_buffer_data(out->grad), out->grad_dtype};
     return read;

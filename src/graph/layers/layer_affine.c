@@ -3,15 +3,41 @@
  *   forward   x  = q(relu?(a y + b (+ residual))),  a = scale or 1, b = bias or 0
  *   backward  dz = da [z > 0],  dy = a dz,  dbias = sum dz,  dscale = sum dz y
  * It is the normalisation's pass (activation.c, error.c) with a and b from parameters. */
-#include "graph/layers/activation.h"
+#include "graph/layers/shift.h"
+#include "schemes/scheme.h"
 
 struct affine {
     struct oct_activation act; /* first: activation.c and error.c work on it */
     int scale, bias;           /* parameters [1], [1 or C], or -1 */
 };
 
+/* A bias and a ReLU at most behind a convolution that writes codes: it does all of that itself. */
+static void join_convolution(struct oct_graph *g, struct oct_node *node)
+{
+    struct affine *self = node->self;
+    struct oct_pre *pre = oct_in(g, node, 0)->pre;
+
+    self->act.done = pre && self->scale < 0 && node->in[1] < 0;
+    if (!self->act.done)
+        return;
+    pre->joined = node->index;
+    pre->joined_bias = self->bias;
+}
+
 static enum oct_status affine_declare(struct oct_graph *g, struct oct_node *node)
 {
+    struct affine *self = node->self;
+    self->act.by_shifts = oct_is_integer_only(g);
+    if (self->act.by_shifts) {
+        const struct oct_value *y = oct_in(g, node, 0);
+        if (!y->pre && g->nodes[y->producer].is_product)
+            return oct_fail(OCT_UNSUPPORTED,
+                "%s: behind a linear layer, of whose reals scheme %s makes no activation: use a "
+                "network with one classifier, e.g. fixup_resnet20",
+                node->name, g->numerics->scheme->name);
+        join_convolution(g, node);
+        self->act.rereads_y = self->act.done ? self->act.relu : self->scale >= 0;
+    }
     oct_activation_declare(g, node);
     return OCT_OK;
 }
@@ -20,8 +46,8 @@ static enum oct_status affine_declare(struct oct_graph *g, struct oct_node *node
 static bool is_y_itself(struct oct_graph *g, const struct oct_node *node)
 {
     const struct affine *self = node->self;
-    return self->scale < 0 && self->bias < 0 && !self->act.relu && node->in[1] < 0 &&
-           !oct_out(g, node)->need_codes;
+    return !self->act.by_shifts && self->scale < 0 && self->bias < 0 && !self->act.relu &&
+           node->in[1] < 0 && !oct_out(g, node)->need_codes;
 }
 
 static enum oct_status affine_book(struct oct_graph *g, struct oct_node *node)
@@ -66,8 +92,24 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node, bool
     return g->backend->affine_finalize(g->backend, &args);
 }
 
+static enum oct_status shift_forward(struct oct_graph *g, struct oct_node *node)
+{
+    const struct affine *self = node->self;
+    const struct oct_shift_params params = {param_at(g, self->scale), param_at(g, self->bias)};
+    double begin = oct_op_begin(g);
+
+    if (!self->act.done) {
+        OCT_TRY(oct_shift_activation(g, node, &params));
+        oct_op_end(g, node, "forward", begin);
+    }
+    oct_activation_trace(g, node);
+    return OCT_OK;
+}
+
 static enum oct_status affine_forward(struct oct_graph *g, struct oct_node *node)
 {
+    if (((const struct affine *)node->self)->act.by_shifts)
+        return shift_forward(g, node);
     const struct oct_value *y = oct_in(g, node, 0);
     bool with_extremes = g->training && y->pre && y->pre->integer;
     double begin = oct_op_begin(g);

@@ -4,6 +4,7 @@
  * The layer decides nothing about numbers: oct_layer_numerics says which products are integer, and
  * whoever made x and dy (layer_norm.c, layer_linear.c) has quantised them. */
 #include "graph/layers/product.h"
+#include "graph/layers/shift.h"
 
 #include <stdio.h>
 
@@ -22,6 +23,7 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
     pre->need_channel = layer->wgrad;
     pre->channel_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DW].format);
     pre->need_tensor = layer->dgrad && self->has_dgrad;
+    x->grad_on_codes |= pre->need_tensor && oct_format_is_integer(layer->role[OCT_ROLE_DX].format);
     pre->tensor_planes = oct_format_planes(layer->role[OCT_ROLE_DY_DX].format);
     pre->need_real = !layer->wgrad || (self->has_dgrad && !layer->dgrad);
     return OCT_OK;
@@ -35,8 +37,14 @@ static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
     int moment = oct_forward_moment(node), back = oct_backward_moment(g, node);
     size_t k = (size_t)node->shape.k;
 
-    y->real = oct_plan_book(g->plan, (size_t)oct_value_elements(y) * oct_dtype_bytes(y->real_dtype),
-        moment, moment, "%s.y", node->name);
+    if (oct_is_integer_only(g)) {
+        pre->shifter.amax_count = y->c;
+        OCT_TRY(oct_shifter_book(g, node, &pre->shifter, y, OCT_ROLE_Y));
+    } else {
+        y->real =
+            oct_plan_book(g->plan, (size_t)oct_value_elements(y) * oct_dtype_bytes(y->real_dtype),
+                moment, moment, "%s.y", node->name);
+    }
     if (pre->integer) {
         pre->stats.shift = oct_conv_stats_shift(
             &node->shape, oct_format_code_max(node->layer.role[OCT_ROLE_W_FWD].format));
@@ -85,12 +93,17 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
         .stats = with_stats ? &stats : NULL,
         .workspace = oct_plan_workspace_data(g->plan)};
 
-    if (with_stats)
-        OCT_TRY(g->backend->stats_clear(g->backend, &stats, y->c));
-    OCT_TRY(g->backend->conv_fprop(g->backend, &args));
-    oct_op_end(g, node, "fprop", begin);
     pre->x_scale = g->training || !x->range.average ? x->range.scale : x->range.average_scale;
+    if (oct_is_integer_only(g)) {
+        OCT_TRY(oct_shift_conv(g, node, &args));
+    } else {
+        if (with_stats)
+            OCT_TRY(g->backend->stats_clear(g->backend, &stats, y->c));
+        OCT_TRY(g->backend->conv_fprop(g->backend, &args));
+    }
+    oct_op_end(g, node, "fprop", begin);
     oct_trace(g, node, "y", y->real_dtype, y->real, oct_value_elements(y));
+    oct_trace(g, node, "y_codes", OCT_S8, y->codes, oct_value_elements(y));
     return OCT_OK;
 }
 

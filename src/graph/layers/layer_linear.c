@@ -3,6 +3,7 @@
  * quantise its operands, so it does so itself, from exact maxima. */
 #include "graph/layers/activation.h"
 #include "graph/layers/product.h"
+#include "schemes/scheme.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,7 +20,10 @@ struct linear {
 
 static enum oct_status linear_declare(struct oct_graph *g, struct oct_node *node)
 {
-    return oct_product_resolve(g, node, oct_in(g, node, 0)->need_grad);
+    struct oct_value *x = oct_in(g, node, 0);
+    if (oct_is_integer_only(g))
+        x->need_codes = true;
+    return oct_product_resolve(g, node, x->need_grad);
 }
 
 static void book_range(struct oct_graph *g, const struct oct_node *node,
@@ -41,6 +45,10 @@ static void book_input(struct oct_graph *g, struct oct_node *node)
     bool real = !node->layer.fprop || !node->layer.wgrad;
     int now = oct_forward_moment(node), back = oct_backward_moment(g, node);
 
+    if (oct_is_integer_only(g)) { /* an activation has made them */
+        oct_plan_use(x->codes, back);
+        return;
+    }
     if (integer) {
         self->x_codes = oct_node_book(g, node, elements, now, back, "x_codes");
         self->x_amax = oct_node_book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
@@ -85,6 +93,11 @@ static enum oct_status linear_book(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
     int now = oct_forward_moment(node);
+
+    if (oct_is_integer_only(g) && !x->codes)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: no activation in codes before it, as scheme %s needs: use fixup_resnet20",
+            node->name, g->numerics->scheme->name);
 
     y->real = oct_node_book(g, node, 4 * (size_t)oct_value_elements(y), now, now, "logits");
     oct_value_book_grad(g, y);
@@ -151,7 +164,10 @@ static struct oct_operand linear_x(
     const struct linear *self = node->self;
     const struct oct_value *x = &g->values[node->in[0]];
     struct oct_operand operand = {.dtype = OCT_S8, .planes = 1};
-    if (integer) {
+    if (oct_is_integer_only(g)) {
+        operand.data = oct_buffer_data(x->codes);
+        operand.scale = oct_range_for(&x->range, g->training).scale;
+    } else if (integer) {
         operand.data = oct_buffer_data(self->x_codes);
         operand.scale = oct_range_for(&self->x_range, g->training).scale;
     } else {

@@ -3,6 +3,7 @@
  *   backward  dz = da [z > 0],  dy = a (dz - m1 - xhat m2),  quantised for the products behind it
  * y is never read as f32 and x never written as f32 on the int8 path (design.md section 4). */
 #include "graph/layers/activation.h"
+#include "schemes/scheme.h"
 
 struct norm {
     struct oct_activation act;                     /* first: activation.c and error.c work on it */
@@ -22,6 +23,7 @@ static enum oct_status norm_declare(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
     self->act.clips = g->numerics->role[OCT_ROLE_X].sigmas > 0.0f;
+    self->act.rounds = g->numerics->norm.xhat > 0.0f;
     oct_activation_declare(g, node);
     return OCT_OK;
 }
@@ -69,6 +71,25 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
+/* Channels that are clipped, or computed in fixed point. */
+static void add_forms(
+    struct oct_graph *g, const struct oct_node *node, struct oct_bn_finalize_args *args)
+{
+    const struct oct_activation *act = node->self;
+    if (act->clips) { /* the branch before a residual is added has no ReLU */
+        args->relu = act->relu && node->in[1] < 0;
+        args->sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
+        args->clip_lo = oct_buffer_data(act->clip_lo);
+        args->clip_hi = oct_buffer_data(act->clip_hi);
+        args->z_amax = oct_buffer_data(act->z_amax);
+    }
+    if (act->rounds) {
+        args->rounding = g->numerics->norm;
+        args->gamma_q = oct_buffer_data(act->gamma_q);
+        args->beta_q = oct_buffer_data(act->beta_q);
+    }
+}
+
 static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
@@ -93,13 +114,7 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
         .jx = oct_buffer_data(act->jx),
         .flag = &step->flag};
 
-    if (act->clips) { /* the branch before a residual is added has no ReLU */
-        args.relu = act->relu && node->in[1] < 0;
-        args.sigmas = g->numerics->role[OCT_ROLE_X].sigmas;
-        args.clip_lo = oct_buffer_data(act->clip_lo);
-        args.clip_hi = oct_buffer_data(act->clip_hi);
-        args.z_amax = oct_buffer_data(act->z_amax);
-    }
+    add_forms(g, node, &args);
     if (g->training) {
         args.xhat_max = oct_buffer_data(self->xhat_max);
         args.z_amax = oct_buffer_data(act->z_amax);
@@ -159,7 +174,7 @@ static enum oct_status bwd_finalize(struct oct_graph *g, struct oct_node *node)
         .a = oct_buffer_data(act->a),
         .xhat_max = oct_buffer_data(self->xhat_max),
         .ix = oct_buffer_data(act->ix),
-        .eps = g->eps,
+        .eps = act->rounds ? 0.0f : g->eps, /* a rounded deviation has none */
         .m1 = oct_buffer_data(act->m1),
         .m2 = oct_buffer_data(act->m2),
         .dgamma = oct_buffer_data(g->params[self->gamma].grad),
@@ -193,6 +208,11 @@ int oct_add_norm(struct oct_graph *g, int y, const char *name, int residual, boo
 {
     if (g->status != OCT_OK)
         return -1;
+    if (g->numerics->scheme && g->numerics->scheme->instead_of_norm) {
+        g->status = oct_fail(OCT_UNSUPPORTED, "%s: scheme %s has no batch normalisation; %s", name,
+            g->numerics->scheme->name, g->numerics->scheme->instead_of_norm);
+        return -1;
+    }
     const struct oct_value in = g->values[y];
     const int64_t c = in.c;
     if (residual >= 0 && oct_value_elements(&g->values[residual]) != oct_value_elements(&in)) {

@@ -90,6 +90,8 @@ static enum oct_status max_pool_backward(struct oct_graph *g, struct oct_node *n
 static enum oct_status global_pool_declare(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_value *x = oct_in(g, node, 0);
+    if (oct_is_integer_only(g))
+        x->need_codes = true;
     /* read whatever form is there anyway; codes if nobody else asks */
     if (!x->need_codes && !x->need_real)
         *(g->numerics->int8_fprop ? &x->need_codes : &x->need_real) = true;
@@ -103,6 +105,11 @@ static enum oct_status global_pool_book(struct oct_graph *g, struct oct_node *no
 
     out->real = oct_plan_book(
         g->plan, 4 * (size_t)oct_value_elements(out), now, now, "%s.features", node->name);
+    if (oct_is_integer_only(g)) { /* sums of codes */
+        out->real_dtype = OCT_S32;
+        out->window = x->h * x->w;
+        out->range = x->range;
+    }
     oct_plan_use(x->need_codes ? x->codes : x->real, now);
     oct_value_book_grad(g, out);
     oct_value_write_grad(g, x, node);
@@ -119,12 +126,12 @@ static enum oct_status global_pool_forward(struct oct_graph *g, struct oct_node 
         .x = oct_buffer_data(x->need_codes ? x->codes : x->real),
         .x_dtype = x->need_codes ? OCT_S8 : x->real_dtype,
         .y = oct_buffer_data(out->real),
-        .y_dtype = OCT_F32};
+        .y_dtype = out->real_dtype};
     if (x->need_codes)
         args.x_scale = oct_range_for(&x->range, g->training).scale;
     OCT_TRY(g->backend->pool(g->backend, &args));
     oct_op_end(g, node, "forward", begin);
-    oct_trace(g, node, "features", OCT_F32, out->real, oct_value_elements(out));
+    oct_trace(g, node, "features", out->real_dtype, out->real, oct_value_elements(out));
     return OCT_OK;
 }
 

@@ -1,7 +1,14 @@
 #include "graph/layers/product.h"
+#include "schemes/scheme.h"
 
 #include <math.h>
 #include <stdio.h>
+
+/* Of initial weights, by the fan out. */
+static float he_deviation(const struct oct_conv_shape *shape)
+{
+    return sqrtf(2.0f / (float)((int64_t)shape->k * shape->r * shape->s));
+}
 
 struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_type *type,
     const char *name, size_t self_bytes, const struct oct_conv_shape *shape, int x, int y)
@@ -14,9 +21,7 @@ struct oct_node *oct_product_node(struct oct_graph *g, const struct oct_node_typ
     node->is_product = true;
     node->shape = *shape;
     self->weight = oct_graph_param(g, name, "weight", true, 4, krsc);
-    /* He, fan out */
-    oct_graph_initial(g, self->weight, OCT_INITIAL_NORMAL,
-        sqrtf(2.0f / (float)((int64_t)shape->k * shape->r * shape->s)));
+    oct_graph_initial(g, self->weight, OCT_INITIAL_NORMAL, he_deviation(shape));
     return self->weight >= 0 ? node : NULL;
 }
 
@@ -26,6 +31,16 @@ enum oct_status oct_product_resolve(struct oct_graph *g, struct oct_node *node, 
     oct_layer_numerics(g->numerics, node->name, node->edge, &node->layer);
     self->has_dgrad = has_dgrad;
     node->has_dgrad = has_dgrad;
+    if (oct_is_integer_only(g) && (!node->layer.fprop || !node->layer.wgrad))
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: %s, but the forward pass of scheme %s is integer only: leave that option out",
+            node->name, node->layer.reason, g->numerics->scheme->name);
+    if (g->numerics->update.increment == OCT_INCREMENT_GRID &&
+        node->layer.role[OCT_ROLE_W_FWD].format == OCT_FORMAT_INT16)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: weights kept as 8-bit codes, but this layer's have two planes: give --first-last "
+            "int8",
+            node->name);
     return oct_check_factoring(&node->layer, node->name);
 }
 
@@ -46,10 +61,14 @@ static void book_packs(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
-    const struct oct_policy *policy = &layer->role[OCT_ROLE_W_FWD];
-    bool wide = policy->format == OCT_FORMAT_INT16;
+    struct oct_policy policy = layer->role[OCT_ROLE_W_FWD];
+    bool wide = policy.format == OCT_FORMAT_INT16;
 
-    oct_range_book(g->plan, &self->w_range, 1, policy, false, node->name);
+    if (g->params[self->weight].initial_value == 0.0f) /* no range of its own to begin with */
+        policy.floor = fmaxf(policy.floor, policy.deviations * he_deviation(&node->shape));
+    oct_range_book(g->plan, &self->w_range, 1, &policy, false, node->name);
+    if (policy.clip == OCT_CLIP_EMA)
+        oct_graph_range_state(g, &self->w_range, g->params[self->weight].name);
     self->w_fprop = book_pack(g, node, false, layer->fprop, "w_fprop");
     if (layer->fprop && wide)
         self->w_fprop_lo = book_pack(g, node, false, true, "w_fprop_lo");
@@ -94,7 +113,7 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
         .x = shape_of_operand(g, layer->fprop, role[OCT_ROLE_X].format, 0),
         .w = shape_of_operand(g, layer->fprop, role[OCT_ROLE_W_FWD].format, 0),
         .bias = biased ? &bias_present : NULL,
-        .y_dtype = y->real_dtype,
+        .y_dtype = y->pre && oct_is_integer_only(g) ? OCT_S8 : y->real_dtype,
         .stats = layer->fprop && !biased ? &stats : NULL};
     OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
     oct_plan_workspace(g->plan, bytes);
@@ -152,7 +171,8 @@ static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
-/* What the update needs beside the gradient: a factor of the rate, a barrier. */
+/* What the update needs beside the gradient: a factor of the rate, words of the normalisation, a
+ * barrier. */
 static void book_update(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_product *self = node->self;
@@ -166,6 +186,14 @@ static void book_update(struct oct_graph *g, struct oct_node *node)
         oct_graph_state(
             g, weight->lr_factor, OCT_F32, 1, &one, "scheme.%s.lr_factor", weight->name);
         g->values[node->out].pre->lr_factor = weight->lr_factor;
+    }
+    weight->moves_in_float = !node->layer.wgrad;
+    if (node->layer.wgrad && g->numerics->update.gradient_steps > 0.0f) {
+        weight->gradient_amax =
+            oct_plan_book(g->plan, 4, OCT_PERSISTENT, 0, "%s.gradient_amax", weight->name);
+        weight->codes = oct_plan_book(
+            g->plan, 8 * OCT_FIXED_COUNTS, OCT_PERSISTENT, 0, "%s.update_codes", weight->name);
+        weight->unit = self->w_range.scale;
     }
     if (g->numerics->barrier.lam > 0.0f) {
         weight->tau =
