@@ -22,18 +22,9 @@ enum { VALUES = 128, CHANNELS = 64 };
 
 static struct oct_options small_run(void)
 {
-    struct oct_options o;
-    oct_options_init(&o);
-    o.dataset = "synthetic";
-    o.synthetic_images = 256;
-    o.synthetic_size = 16;
-    o.model = "fixup_resnet8";
-    o.scheme = "eoq";
+    struct oct_options o = run_options("eoq");
     o.batch_size = 8;
-    o.epochs = 4;
-    o.lr = 0.05;
     o.momentum = 0.75;
-    o.seed = 3;
     o.threads = 2;
     return o;
 }

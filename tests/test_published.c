@@ -7,7 +7,7 @@
 #include "oracle/oracle_ops.h"
 #include "oracle/oracle_scheme.h"
 #include "cpu/cpu.h"
-#include "support/folder.h"
+#include "support/followed.h"
 #include "support/norm_reduced.h"
 #include "support/runs.h"
 #include "train/trainer.h"
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 64, ELEMENTS = 16 * 16 * 16 * 16, PARAMS = 64 };
+enum { NODES = 64, ELEMENTS = 16 * 16 * 16 * 16 };
 
 /* What the oracle remembers of one normalisation. */
 struct follower {
@@ -35,26 +35,8 @@ static struct watch {
     uint16_t dy16[ELEMENTS];
     int8_t codes[ELEMENTS];
     uint8_t mask[ELEMENTS / 8], inside[ELEMENTS / 8];
-    float *w[PARAMS], *momentum[PARAMS]; /* before the update */
+    struct kept_params kept; /* before the update */
 } watch;
-
-static struct oct_options small_run(const char *scheme)
-{
-    struct oct_options o;
-    oct_options_init(&o);
-    o.dataset = "synthetic";
-    o.synthetic_images = 256;
-    o.synthetic_size = 16;
-    o.model = "resnet8";
-    o.precision = "int8";
-    o.scheme = scheme;
-    o.batch_size = 16;
-    o.epochs = 4;
-    o.lr = 0.05;
-    o.seed = 3;
-    o.threads = 1;
-    return o;
-}
 
 static int64_t rows_of(const struct oct_value *y)
 {
@@ -297,20 +279,6 @@ static void see_tensor(void *user, const struct oct_node *node, const char *what
 
 /* --- the update --- */
 
-static void keep_params(void)
-{
-    const struct oct_graph *g = watch.t->graph;
-    cr_assert_leq(g->param_count, PARAMS);
-    for (int i = 0; i < g->param_count; i++) {
-        size_t bytes = 4 * (size_t)g->params[i].count;
-        watch.w[i] = realloc(watch.w[i], bytes);
-        watch.momentum[i] = realloc(watch.momentum[i], bytes);
-        cr_assert(watch.w[i] && watch.momentum[i]);
-        memcpy(watch.w[i], g->params[i].value->data, bytes);
-        memcpy(watch.momentum[i], g->params[i].momentum->data, bytes);
-    }
-}
-
 static void check_update(void)
 {
     const struct oct_graph *g = watch.t->graph;
@@ -321,8 +289,8 @@ static void check_update(void)
         bool held = barrier->lam > 0.0f && p->dims == 4;
         int64_t sums[2] = {0, 0};
         struct oct_sgd_args a = {.count = p->count,
-            .w = watch.w[i],
-            .momentum = watch.momentum[i],
+            .w = watch.kept.w[i],
+            .momentum = watch.kept.momentum[i],
             .dw = p->grad->data,
             .step = g->step->data,
             .mu = (float)o->momentum,
@@ -336,9 +304,7 @@ static void check_update(void)
         }
         cr_assert_eq(p->barrier != NULL, held);
         oracle_sgd(&a);
-        cr_assert(memcmp(watch.w[i], p->value->data, 4 * (size_t)p->count) == 0 &&
-                      memcmp(watch.momentum[i], p->momentum->data, 4 * (size_t)p->count) == 0,
-            "%s: update", p->name);
+        kept_params_expect(&watch.kept, g, i);
         watch.updates++;
     }
 }
@@ -347,7 +313,7 @@ static void advance(int steps, double *loss)
 {
     for (int i = 0; i < steps; i++) {
         struct oct_step_result r;
-        keep_params();
+        kept_params_take(&watch.kept, watch.t->graph);
         cr_assert_eq(oct_trainer_step(watch.t, &r), OCT_OK, "%s", oct_last_error());
         cr_assert_not(r.flagged);
         check_update();
@@ -364,30 +330,16 @@ static void open_watched(const struct oct_options *o)
     oct_cpu_flush_subnormals();
 }
 
-/* 10 steps, a checkpoint, 10 more in a new trainer: the oracle never stops. */
+static void forget(void)
+{
+    struct watch empty = {.kept = watch.kept};
+    watch = empty;
+}
+
 static void follow(const struct oct_options *o)
 {
-    char *folder = folder_make();
-    double whole[20], parts[20];
-    const char *path = folder_path(folder, "a.safetensors");
-
-    open_watched(o);
-    advance(20, whole);
-    oct_trainer_close(watch.t);
-    struct watch empty = {0};
-    memcpy(empty.w, watch.w, sizeof empty.w);
-    memcpy(empty.momentum, watch.momentum, sizeof empty.momentum);
-    watch = empty;
-    open_watched(o);
-    advance(10, parts);
-    cr_assert_eq(oct_trainer_save(watch.t, path), OCT_OK, "%s", oct_last_error());
-    oct_trainer_close(watch.t);
-    open_watched(o);
-    cr_assert_eq(oct_trainer_load(watch.t, path), OCT_OK, "%s", oct_last_error());
-    advance(10, parts + 10);
-    cr_assert_arr_eq(parts, whole, sizeof whole);
-    oct_trainer_close(watch.t);
-    folder_remove(folder);
+    static const struct followed_run run = {&watch.t, open_watched, advance, forget};
+    follow_over_checkpoint(&run, o);
     cr_assert_eq(watch.forwards, 20 * 9);
     cr_assert_eq(watch.backwards, 20 * 9);
     cr_assert_gt(watch.updates, 20 * 20);
@@ -395,7 +347,7 @@ static void follow(const struct oct_options *o)
 
 Test(published, fqat)
 {
-    struct oct_options o = small_run("fqat");
+    struct oct_options o = run_options("fqat");
     follow(&o);
     double share = (double)watch.clipped / (20.0 * 16 * 16 * 16 * 16 * 5.25);
     cr_assert(share > 1e-4 && share < 0.1, "share of clipped elements %g", share);
@@ -403,7 +355,7 @@ Test(published, fqat)
 
 Test(published, fqat_with_other_constants)
 {
-    struct oct_options o = small_run("fqat");
+    struct oct_options o = run_options("fqat");
     o.scheme_opt = "z=1.0,clip=0.5";
     o.first_last = "int8";
     follow(&o);
@@ -411,7 +363,7 @@ Test(published, fqat_with_other_constants)
 
 Test(published, ui8)
 {
-    struct oct_options o = small_run("ui8");
+    struct oct_options o = run_options("ui8");
     o.scheme_opt = "period=4";
     follow(&o);
     cr_assert_eq(watch.searches, 5 * 9);
@@ -419,14 +371,14 @@ Test(published, ui8)
 
 Test(published, logbtq)
 {
-    struct oct_options o = small_run("logbtq");
+    struct oct_options o = run_options("logbtq");
     o.synthetic_size = 8; /* the oracle takes a logarithm an element */
     follow(&o);
 }
 
 Test(published, logbtq_in_planes)
 {
-    struct oct_options o = small_run("logbtq");
+    struct oct_options o = run_options("logbtq");
     o.scheme_opt = "product=planes,lam=1e-3,t0=2,growth=2";
     o.synthetic_size = 8;
     follow(&o);
@@ -454,7 +406,7 @@ Test(published, equal_bits_on_every_instruction_set, .timeout = 600)
     static const char *const isas[] = {"vnni", "amx-emulated", "simulate"};
     for (size_t s = 0; oct_scheme_name(s); s++) {
         double want[STEPS], got[STEPS];
-        struct oct_options o = small_run(oct_scheme_name(s));
+        struct oct_options o = run_options(oct_scheme_name(s));
         o.synthetic_size = 8;
         o.model = run_model_of(o.scheme);
         losses_of(o, "c", STEPS, want);
@@ -471,7 +423,7 @@ Test(published, equal_bits_on_every_instruction_set, .timeout = 600)
 
 static void expect_refusal(const char *scheme, const char *options, const char *word)
 {
-    struct oct_options o = small_run(scheme);
+    struct oct_options o = run_options(scheme);
     oct_trainer *t = NULL;
     o.scheme_opt = options;
     cr_expect_neq(oct_trainer_open(&o, &t), OCT_OK, "%s with %s", scheme, options);
@@ -495,7 +447,7 @@ Test(published, options_out_of_range_are_refused)
     expect_refusal("logbtq", "tau=wide", "sigmas|tail");
     expect_refusal("logbtq", "delta=0.6", "1e-30..0.5");
     expect_refusal("logbtq", "product=exact", "linear|planes");
-    struct oct_options o = small_run("logbtq");
+    struct oct_options o = run_options("logbtq");
     oct_trainer *t = NULL;
     o.rounding = "stochastic";
     cr_expect_eq(oct_trainer_open(&o, &t), OCT_UNSUPPORTED);
@@ -520,14 +472,14 @@ static void health_of(const struct oct_options *o, int steps, struct oct_layer_r
 Test(published, reports_show_the_mechanism)
 {
     struct oct_layer_record rows[NODES];
-    struct oct_options o = small_run("fqat");
+    struct oct_options o = run_options("fqat");
     health_of(&o, 10, rows);
     for (int i = 0; i < 9; i++) {
         cr_expect(rows[i].channel_clipped > 1e-4 && rows[i].channel_clipped < 0.1, "%s: %g",
             rows[i].layer, rows[i].channel_clipped);
         cr_expect(isnan(rows[i].clip_share) && isnan(rows[i].barrier_share));
     }
-    o = small_run("ui8");
+    o = run_options("ui8");
     health_of(&o, 10, rows);
     for (int i = 0; i < 9; i++) {
         cr_expect(rows[i].clip_share > 0.0 && rows[i].clip_share <= 1.0);
@@ -537,7 +489,7 @@ Test(published, reports_show_the_mechanism)
     }
     cr_expect(rows[0].direction_loss < 1e-5, "two planes lost %g", rows[0].direction_loss);
     cr_expect(isnan(rows[9].clip_share), "the classifier is not searched");
-    o = small_run("logbtq");
+    o = run_options("logbtq");
     o.scheme_opt = "R=2";
     health_of(&o, 10, rows);
     for (int i = 0; i < 10; i++)

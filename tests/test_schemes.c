@@ -8,6 +8,7 @@
 #include "oracle/oracle_ops.h"
 #include "support/folder.h"
 #include "support/norm_reduced.h"
+#include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -34,24 +35,6 @@ static struct watch {
     int64_t checked;                  /* copies */
     float dy[ELEMENTS];
 } watch;
-
-static struct oct_options small_run(void)
-{
-    struct oct_options o;
-    oct_options_init(&o);
-    o.dataset = "synthetic";
-    o.synthetic_images = 256;
-    o.synthetic_size = 16;
-    o.model = "resnet8";
-    o.precision = "int8";
-    o.scheme = "dai8";
-    o.batch_size = 16;
-    o.epochs = 4;
-    o.lr = 0.05;
-    o.seed = 3;
-    o.threads = 1;
-    return o;
-}
 
 /* --- the oracle's dY and the evidence in it --- */
 
@@ -278,7 +261,7 @@ static void follow(const struct oct_options *o, int steps)
 
 Test(schemes, dai8_bound_nearest)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     follow(&o, 20);
     cr_assert(watch.bells > 0 && watch.tails > 0, "%lld bells, %lld inverted T",
         (long long)watch.bells, (long long)watch.tails);
@@ -288,7 +271,7 @@ Test(schemes, dai8_bound_nearest)
 
 Test(schemes, dai8_bound_stochastic)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.rounding = "stochastic";
     o.grad_accum_steps = 2;
     follow(&o, 10);
@@ -296,7 +279,7 @@ Test(schemes, dai8_bound_stochastic)
 
 Test(schemes, dai8_exact_nearest)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.refresh = "exact";
     o.first_last = "int8";
     o.act_dtype = "f32";
@@ -306,7 +289,7 @@ Test(schemes, dai8_exact_nearest)
 
 Test(schemes, dai8_last_stochastic)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.refresh = "last";
     o.rounding = "stochastic";
     follow(&o, 20);
@@ -314,7 +297,7 @@ Test(schemes, dai8_last_stochastic)
 
 Test(schemes, dai8_other_constants)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.scheme_opt = "k=1.2,A=0.5,lambda=0.2,granularity=tensor";
     follow(&o, 20);
     cr_assert(watch.whole_bells > 0 && watch.whole_tails > 0, "%lld bells, %lld inverted T",
@@ -323,7 +306,7 @@ Test(schemes, dai8_other_constants)
 
 Test(schemes, dai8_on_pictures)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.dataset = "idx";
     o.data = "data/fashion-mnist-15k";
     follow(&o, 20);
@@ -333,7 +316,7 @@ Test(schemes, dai8_on_pictures)
 
 Test(schemes, dai8_lambda_0_makes_bells_and_1_inverted_T)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.refresh = "exact";
     o.scheme_opt = "lambda=0";
     follow(&o, 5);
@@ -346,7 +329,7 @@ Test(schemes, dai8_lambda_0_makes_bells_and_1_inverted_T)
 
 Test(schemes, amax_is_the_rule_without_clipping)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.scheme = "amax";
     follow(&o, 20);
     cr_assert_eq(watch.bells + watch.tails + watch.whole_bells + watch.whole_tails, 0);
@@ -376,7 +359,7 @@ Test(schemes, dai8_continues_from_a_checkpoint)
     static const char *const refreshes[] = {"bound", "last"};
     char *folder = folder_make();
     for (int i = 0; i < 2; i++) {
-        struct oct_options o = small_run();
+        struct oct_options o = run_options("dai8");
         o.refresh = refreshes[i];
         memset(&watch, 0, sizeof watch);
         over_a_checkpoint(&o, folder_path(folder, "a.safetensors"));
@@ -397,7 +380,7 @@ Test(schemes, sampling_changes_no_loss)
 {
     static const char *const schemes[] = {"dai8", "amax"};
     for (int i = 0; i < 2; i++) {
-        struct oct_options o = small_run();
+        struct oct_options o = run_options("dai8");
         double want[20], got[20];
         o.scheme = schemes[i];
         o.rounding = "stochastic";
@@ -412,7 +395,7 @@ Test(schemes, sampling_changes_no_loss)
 
 Test(schemes, sampling_allocates_nothing_in_a_step)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     o.stats_interval = 2;
     cr_assert_eq(oct_trainer_open(&o, &watch.t), OCT_OK, "%s", oct_last_error());
     advance(1, NULL);
@@ -441,7 +424,7 @@ Test(schemes, cosines_are_high_and_only_of_int8_gradients)
         {"bf16", "int16", 1, 3, false, false}, {"int8", "int16", 1, 0, false, false},
         {"int8", "int16", 1, 1000, false, false}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct oct_options o = small_run();
+        struct oct_options o = run_options("dai8");
         struct oct_layer_record rows[NODES];
         o.precision = cases[i].precision;
         o.first_last = cases[i].first_last;
@@ -503,7 +486,7 @@ static void see_cosine(void *user, const struct oct_node *node, const char *what
  * and the angle is below 0.2: 0.2 * 4096 * 2^-24 = 5e-5. */
 Test(schemes, the_cosine_is_that_of_the_oracle)
 {
-    struct oct_options o = small_run();
+    struct oct_options o = run_options("dai8");
     struct oct_layer_record rows[NODES];
     size_t r = 0;
     o.stats_interval = 2;

@@ -15,16 +15,7 @@ enum { STEPS = 20 };
 
 static struct oct_options small_run(void)
 {
-    struct oct_options o;
-    oct_options_init(&o);
-    o.dataset = "synthetic";
-    o.synthetic_images = 256;
-    o.synthetic_size = 16;
-    o.model = "resnet8";
-    o.batch_size = 16;
-    o.epochs = 4;
-    o.lr = 0.05;
-    o.seed = 3;
+    struct oct_options o = run_options("dai8");
     o.threads = 2;
     return o;
 }

@@ -6,7 +6,7 @@
 #include "oracle/oracle_ops.h"
 #include "oracle/oracle_scheme.h"
 #include "cpu/cpu.h"
-#include "support/folder.h"
+#include "support/followed.h"
 #include "support/norm_reduced.h"
 #include "support/runs.h"
 #include "train/trainer.h"
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES = 64, PARAMS = 64, CHANNELS = NORM_REDUCED_CHANNELS, ELEMENTS = 16 * 16 * 16 * 16 };
+enum { NODES = 64, CHANNELS = NORM_REDUCED_CHANNELS, ELEMENTS = 16 * 16 * 16 * 16 };
 
 /* What the oracle remembers of one node; pointers are device memory, which is host memory here. */
 struct follower {
@@ -33,26 +33,14 @@ static struct watch {
     float dy[ELEMENTS], gamma_q[CHANNELS], beta_q[CHANNELS];
     int8_t codes[ELEMENTS];
     uint8_t mask[ELEMENTS / 8];
-    float *w[PARAMS], *momentum[PARAMS]; /* before the update */
+    struct kept_params kept; /* before the update */
 } watch;
 
 static struct oct_options small_run(void)
 {
-    struct oct_options o;
-    oct_options_init(&o);
-    o.dataset = "synthetic";
-    o.synthetic_images = 256;
-    o.synthetic_size = 16;
-    o.model = "preact_resnet8";
-    o.precision = "int8";
-    o.scheme = "wageubn";
-    o.batch_size = 16;
-    o.epochs = 4;
-    o.lr = 0.05;
+    struct oct_options o = run_options("wageubn");
     o.momentum = 0.25;
     o.weight_decay = 1e-4;
-    o.seed = 3;
-    o.threads = 1;
     return o;
 }
 
@@ -329,20 +317,6 @@ static void see_tensor(void *user, const struct oct_node *node, const char *what
 
 /* --- the update --- */
 
-static void keep_params(void)
-{
-    const struct oct_graph *g = watch.t->graph;
-    cr_assert_leq(g->param_count, PARAMS);
-    for (int i = 0; i < g->param_count; i++) {
-        size_t bytes = 4 * (size_t)g->params[i].count;
-        watch.w[i] = realloc(watch.w[i], bytes);
-        watch.momentum[i] = realloc(watch.momentum[i], bytes);
-        cr_assert(watch.w[i] && watch.momentum[i]);
-        memcpy(watch.w[i], g->params[i].value->data, bytes);
-        memcpy(watch.momentum[i], g->params[i].momentum->data, bytes);
-    }
-}
-
 static void check_update(bool edges_in_float)
 {
     const struct oct_graph *g = watch.t->graph;
@@ -352,8 +326,8 @@ static void check_update(bool edges_in_float)
         bool edge = strcmp(p->name, "conv1.weight") == 0 || strcmp(p->name, "fc.weight") == 0;
         float largest, wd = p->decay ? (float)o->weight_decay : 0.0f;
         struct oct_sgd_fixed_args a = {.count = p->count,
-            .w = watch.w[i],
-            .momentum = watch.momentum[i],
+            .w = watch.kept.w[i],
+            .momentum = watch.kept.momentum[i],
             .dw = p->grad->data,
             .step = g->step->data,
             .tensor = (uint32_t)(g->node_count + i),
@@ -375,9 +349,7 @@ static void check_update(bool edges_in_float)
             oracle_sgd(&in_float);
         else
             oracle_sgd_fixed(&a);
-        cr_assert(memcmp(watch.w[i], p->value->data, 4 * (size_t)p->count) == 0 &&
-                      memcmp(watch.momentum[i], p->momentum->data, 4 * (size_t)p->count) == 0,
-            "%s: update", p->name);
+        kept_params_expect(&watch.kept, g, i);
         watch.updates++;
     }
 }
@@ -386,7 +358,7 @@ static void advance(int steps, double *loss)
 {
     const bool edges_in_float = strcmp(watch.t->options.first_last, "float") == 0;
     for (int i = 0; i < steps; i++) {
-        keep_params();
+        kept_params_take(&watch.kept, watch.t->graph);
         run_steps(watch.t, 1, &loss[i]);
         check_update(edges_in_float);
     }
@@ -400,30 +372,16 @@ static void open_watched(const struct oct_options *o)
     oct_cpu_flush_subnormals();
 }
 
-/* 10 steps, a checkpoint, 10 more in a new trainer: the oracle never stops. */
+static void forget(void)
+{
+    struct watch empty = {.kept = watch.kept};
+    watch = empty;
+}
+
 static void follow(const struct oct_options *o)
 {
-    char *folder = folder_make();
-    const char *path = folder_path(folder, "a.safetensors");
-    double whole[20], parts[20];
-
-    open_watched(o);
-    advance(20, whole);
-    oct_trainer_close(watch.t);
-    struct watch empty = {0};
-    memcpy(empty.w, watch.w, sizeof empty.w);
-    memcpy(empty.momentum, watch.momentum, sizeof empty.momentum);
-    watch = empty;
-    open_watched(o);
-    advance(10, parts);
-    cr_assert_eq(oct_trainer_save(watch.t, path), OCT_OK, "%s", oct_last_error());
-    oct_trainer_close(watch.t);
-    open_watched(o);
-    cr_assert_eq(oct_trainer_load(watch.t, path), OCT_OK, "%s", oct_last_error());
-    advance(10, parts + 10);
-    cr_assert_arr_eq(parts, whole, sizeof whole);
-    oct_trainer_close(watch.t);
-    folder_remove(folder);
+    static const struct followed_run run = {&watch.t, open_watched, advance, forget};
+    follow_over_checkpoint(&run, o);
     cr_assert_eq(watch.forwards, 20 * 7);
     cr_assert_eq(watch.sums, 20 * 6);
     cr_assert_gt(watch.updates, 20 * 20);

@@ -27,6 +27,24 @@ const char *run_model_of(const char *scheme)
     return strcmp(scheme, "wageubn") == 0 ? "preact_resnet8" : "resnet8";
 }
 
+struct oct_options run_options(const char *scheme)
+{
+    struct oct_options o;
+    oct_options_init(&o);
+    o.dataset = "synthetic";
+    o.synthetic_images = 256;
+    o.synthetic_size = 16;
+    o.model = run_model_of(scheme);
+    o.precision = "int8";
+    o.scheme = scheme;
+    o.batch_size = 16;
+    o.epochs = 4;
+    o.lr = 0.05;
+    o.seed = 3;
+    o.threads = 1;
+    return o;
+}
+
 void run_steps(oct_trainer *t, int steps, double *loss)
 {
     for (int i = 0; i < steps; i++) {
