@@ -74,6 +74,17 @@ void mirror_bind_stats(struct mirror *m, struct oct_acc_stats *stats, int channe
     OUT(stats->max, 8 * channels);
 }
 
+/* The statistics `from`, in a copy that may be changed; NULL: there are none. */
+static const struct oct_acc_stats *bind_acc(
+    struct mirror *m, const struct oct_acc_stats *from, struct oct_acc_stats *copy, int channels)
+{
+    if (!from)
+        return NULL;
+    *copy = *from;
+    mirror_bind_stats(m, copy, channels);
+    return copy;
+}
+
 void mirror_bind_range(struct mirror *m, struct oct_range *range, bool out)
 {
     mirror_bind(m, &range->clip, 4 * range->count, true, out);
@@ -204,11 +215,7 @@ static enum oct_status mirror_bn_finalize(
     struct oct_acc_stats acc;
     const int f = 4 * a.channels, d = 8 * a.channels;
 
-    if (a.acc) {
-        acc = *a.acc;
-        a.acc = &acc;
-        mirror_bind_stats(m, &acc, a.channels);
-    }
+    a.acc = bind_acc(m, a.acc, &acc, a.channels);
     IN(a.x_scale, 4);
     IN(a.w_scale, a.w_scale_per_k ? f : 4);
     IN(a.sum, d);
@@ -324,11 +331,7 @@ static enum oct_status mirror_affine_finalize(
     struct oct_acc_stats acc;
     const int f = 4 * a.channels;
 
-    if (a.acc) {
-        acc = *a.acc;
-        a.acc = &acc;
-        mirror_bind_stats(m, &acc, a.channels);
-    }
+    a.acc = bind_acc(m, a.acc, &acc, a.channels);
     IN(a.scale, 4);
     IN(a.bias, 4 * a.bias_count);
     IN(a.x_scale, 4);
@@ -349,11 +352,7 @@ static enum oct_status mirror_shift_finalize(
     struct oct_acc_stats acc;
     const int f = 4 * a.channels;
 
-    if (a.acc) {
-        acc = *a.acc;
-        a.acc = &acc;
-        mirror_bind_stats(m, &acc, a.channels);
-    }
+    a.acc = bind_acc(m, a.acc, &acc, a.channels);
     IN(a.scale, 4);
     IN(a.bias, 4 * a.bias_count);
     IN(a.y_scale, 4);
