@@ -128,15 +128,22 @@ static int apply_all(
     return code;
 }
 
+static int apply_folders(struct oct_settings *settings, poptContext context, const char *word)
+{
+    int code = OCT_EXIT_OK;
+
+    for (; word != NULL && code == OCT_EXIT_OK; word = poptGetArg(context))
+        code = oct_settings_add_folder(settings, word);
+    return code;
+}
+
 static int apply_words(struct oct_settings *settings, unsigned command, poptContext context)
 {
     const char *word = poptGetArg(context);
     const struct oct_option *data = oct_option_find(command, "data");
 
-    for (; command == OCT_CMD_PLOT && word != NULL; word = poptGetArg(context)) {
-        if (oct_settings_add_folder(settings, word) != OCT_EXIT_OK)
-            return OCT_EXIT_FAILURE;
-    }
+    if (command == OCT_CMD_PLOT)
+        return apply_folders(settings, context, word);
     if (word == NULL)
         return OCT_EXIT_OK;
     if (data == NULL)
