@@ -23,18 +23,19 @@ struct figure {
     const char *texts[MOST_LINES];
 };
 
-/* Index of `name`, appended if it is new; `most` if there is no room. */
-static size_t place_of(const char **names, size_t *count, size_t most, const char *name)
+/* *place is the index of `name`, appended if it is new. */
+static enum oct_status place_of(
+    const char **names, size_t *count, size_t most, const char *name, size_t *place)
 {
-    for (size_t i = 0; i < *count; i++) {
-        if (strcmp(names[i], name) == 0)
-            return i;
+    for (*place = 0; *place < *count; ++*place) {
+        if (strcmp(names[*place], name) == 0)
+            return OCT_OK;
     }
-    if (*count < most)
-        names[(*count)++] = name;
-    else
-        return most;
-    return *count - 1;
+    if (*count == most)
+        return oct_fail(OCT_UNSUPPORTED, "no room for '%s' in a figure of %d lines over %d layers",
+            name, MOST_LINES, MOST_LAYERS);
+    names[(*count)++] = name;
+    return OCT_OK;
 }
 
 /* Schemes as they are, and with one scale per tensor: more lines could not be told apart. */
@@ -44,17 +45,18 @@ static int is_drawn(const char *scheme)
     return !change || strcmp(change, ", per tensor") == 0;
 }
 
-static void add_row(struct figure *f, const struct oct_analysis_row *row)
+static enum oct_status add_row(struct figure *f, const struct oct_analysis_row *row)
 {
+    size_t line, layer;
+
     if (!is_drawn(row->scheme) || !isfinite(row->snr_dw_worst) || isnan(row->cosine_dw))
-        return;
-    size_t line = place_of(f->scheme, &f->lines, MOST_LINES, row->scheme);
-    size_t layer = place_of(f->layer, &f->layers, MOST_LAYERS, row->layer);
-    if (line == MOST_LINES || layer == MOST_LAYERS)
-        return;
+        return OCT_OK;
+    OCT_TRY(place_of(f->scheme, &f->lines, MOST_LINES, row->scheme, &line));
+    OCT_TRY(place_of(f->layer, &f->layers, MOST_LAYERS, row->layer, &layer));
     f->sum[WORST_SNR][line][layer] += row->snr_dw_worst;
     f->sum[COSINE_ERROR][line][layer] += 1 - row->cosine_dw;
     f->count[line][layer]++;
+    return OCT_OK;
 }
 
 /* Sums become means, cosine errors their logarithms; `low` and `high` get what they span. */
@@ -109,10 +111,14 @@ enum oct_status oct_plot_analysis(
         .panel = {[WORST_SNR] = {.title = "Worst channel of dW", .y_axis = "SNR (dB)"},
             [COSINE_ERROR] = {.title = "Direction of dW", .y_axis = "log10(1 - cosine)"}}};
 
+    enum oct_status status = OCT_OK;
+
     if (!f)
         return oct_fail(OCT_NOMEM, "no memory for a figure");
     for (size_t i = 0; i < count; i++)
-        add_row(f, &rows[i]);
+        OCT_OUT(add_row(f, &rows[i]));
+    if (f->lines == 0)
+        OCT_OUT(oct_fail(OCT_ARG, "nothing was measured; there is nothing to draw"));
     for (size_t i = 0; i < f->lines; i++)
         describe(f, i);
     for (size_t k = 0; k < f->layers; k++)
@@ -121,9 +127,8 @@ enum oct_status oct_plot_analysis(
         finish_panel(f, side, &plot.panel[side]);
     plot.lines = f->lines;
     plot.text = f->texts;
-    enum oct_status status =
-        f->lines > 0 ? oct_plot_write(&plot, path)
-                     : oct_fail(OCT_ARG, "nothing was measured; there is nothing to draw");
+    OCT_OUT(oct_plot_write(&plot, path));
+out:
     free(f);
     return status;
 }
