@@ -1,15 +1,12 @@
 /* Readings of papers whose operands no int8 code holds, emulated in float: known answers of their
- * formulas; every operand and every product of real training steps against formulas in double;
- * refusals; checkpoints. */
+ * formulas; every operand and every product of real training steps against formulas in double. */
 #include "graph/layers/activation.h"
 #include "graph/layers/product.h"
 #include "oracle/oracle_fconv.h"
 #include "oracle/oracle_norm.h"
 #include "oracle/oracle_ops.h"
 #include "cpu/cpu.h"
-#include "support/folder.h"
 #include "support/runs.h"
-#include "train/runlog.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
@@ -17,27 +14,6 @@
 #include <string.h>
 
 enum { ELEMENTS = 64 * 64 * 9, STEPS = 3 }; /* the largest tensor is a weight */
-
-static struct oct_options mu_law_run(void)
-{
-    struct oct_options o = run_options("logbtq");
-    o.scheme_opt = "product=exact";
-    o.act_dtype = "f32";
-    o.simulate = 1;
-    o.batch_size = 8;
-    return o;
-}
-
-static struct oct_options fraction_run(void)
-{
-    struct oct_options o = run_options("wageubn");
-    o.scheme_opt = "activations=fraction";
-    o.act_dtype = "f32";
-    o.simulate = 1;
-    o.batch_size = 8;
-    o.momentum = 0.25;
-    return o;
-}
 
 /* --- known answers --- */
 
@@ -397,7 +373,7 @@ static void follow(const struct oct_options *o, bool mu_law)
  * as W, 10 dW a step, and of 9 dX the 6 that no other consumer's gradient has begun. */
 Test(emulated, mu_law_operands_are_the_formula)
 {
-    struct oct_options o = mu_law_run();
+    struct oct_options o = run_emulated_options("logbtq", "product=exact");
     follow(&o, true);
     cr_assert_eq(watch.operands, 3 * (10 + 10 + 9) + 10 + 9);
     cr_assert_eq(watch.products, 3 * (10 + 10 + 6) + 9);
@@ -406,186 +382,9 @@ Test(emulated, mu_law_operands_are_the_formula)
 /* Of preact_resnet8: 7 normalisations instead of 9, and 7 of the dX. */
 Test(emulated, fraction_operands_are_the_formula)
 {
-    struct oct_options o = fraction_run();
+    struct oct_options o = run_emulated_options("wageubn", "activations=fraction");
     follow(&o, false);
     cr_assert_gt(watch.large, 1000); /* numbers that an int8 code of unit 2^-7 would have clipped */
     cr_assert_eq(watch.operands, 3 * (8 + 10 + 9) + 8 + 9);
     cr_assert_eq(watch.products, 3 * (10 + 10 + 7) + 9);
-}
-
-/* --- around the steps --- */
-
-typedef struct oct_options (*run_fn)(void);
-static const run_fn runs[] = {mu_law_run, fraction_run};
-
-static void expect_refusal(const struct oct_options *o, const char *fragment)
-{
-    oct_trainer *t = NULL;
-    cr_expect_neq(oct_trainer_open(o, &t), OCT_OK, "'%s' is missing", fragment);
-    cr_expect_null(t);
-    cr_expect(strstr(oct_last_error(), fragment), "no '%s' in: %s", fragment, oct_last_error());
-    cr_expect(!strchr(oct_last_error(), '\n'), "%s", oct_last_error());
-}
-
-Test(emulated, what_it_cannot_do_is_refused_in_one_line)
-{
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = runs[i]();
-        o.simulate = 0;
-        expect_refusal(&o, "add --simulate, on --device cpu");
-        o.isa = "c";
-        expect_refusal(&o, "add --simulate");
-        o.isa = NULL;
-        o.device = "sim";
-        expect_refusal(&o, "add --simulate, on --device cpu");
-        o = runs[i]();
-        o.device = "cuda";
-        expect_refusal(&o, "--device cuda");
-        o.device = "cpu";
-        o.isa = "vnni";
-        expect_refusal(&o, "--isa vnni");
-        o = runs[i]();
-        o.act_dtype = "bf16";
-        expect_refusal(&o, "give --act-dtype f32");
-        o = runs[i]();
-        o.int8_dgrad = 0;
-        expect_refusal(&o, "leave --int8-fwd, --int8-dgrad and --int8-wgrad on");
-        o = runs[i]();
-        o.rounding = "stochastic";
-        expect_refusal(&o, "stochastic");
-    }
-    struct oct_options plain = fraction_run();
-    plain.scheme_opt = "activations=fraction,e2=plain";
-    plain.rounding = "stochastic";
-    expect_refusal(&plain, "leave --rounding stochastic out");
-}
-
-/* --isa simulate is what --simulate stands for. */
-Test(emulated, the_instruction_set_may_be_named)
-{
-    struct oct_options o = mu_law_run();
-    o.simulate = 0;
-    o.isa = "simulate";
-    oct_trainer_close(run_open(&o));
-}
-
-static void expect_no_int8(oct_trainer *t)
-{
-    const struct oct_run_info *info = oct_trainer_info(t);
-    struct oct_layer_record rows[64];
-    size_t count = 0;
-    for (int pass = 0; pass < 3; pass++)
-        cr_expect_eq(info->int8_share[pass], 0.0);
-    cr_expect(strstr(info->not_int8, "layer1.0.conv1 (emulated in float"), "%s", info->not_int8);
-    cr_expect_str_eq(info->two_plane, "");
-    cr_assert_eq(oct_health(t, rows, &count), OCT_OK, "%s", oct_last_error());
-    cr_expect_eq(count, 10);
-    for (size_t i = 0; i < count; i++)
-        cr_expect_eq(rows[i].int8_share, 0.0, "%s", rows[i].layer);
-}
-
-/* Reports count no int8 product, the profile neither, and X is saved with four bytes. */
-Test(emulated, reports_are_honest)
-{
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = runs[i]();
-        const struct oct_profile_row *rows;
-        size_t count;
-        oct_trainer *t = run_open(&o);
-        expect_no_int8(t);
-        cr_assert_eq(oct_trainer_profile(t, 1, &rows, &count), OCT_OK, "%s", oct_last_error());
-        for (size_t r = 0; r < count; r++)
-            cr_expect_eq(rows[r].int8, 0, "%s %s", rows[r].node, rows[r].pass);
-        int64_t emulated = oct_trainer_info(t)->saved_bytes;
-        oct_trainer_close(t);
-
-        o.scheme_opt = NULL;
-        t = run_open(&o);
-        cr_expect_eq(oct_trainer_info(t)->int8_share[0], 1.0);
-        cr_expect_gt(emulated, oct_trainer_info(t)->saved_bytes);
-        oct_trainer_close(t);
-    }
-}
-
-/* Layers that other options keep in float stay there, unquantised. */
-Test(emulated, layers_may_be_left_out)
-{
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = runs[i]();
-        double loss[2];
-        o.first_last = "float";
-        o.int8_skip = "layer2";
-        oct_trainer *t = run_open(&o);
-        const char *not_int8 = oct_trainer_info(t)->not_int8;
-        cr_expect(strstr(not_int8, "conv1 (first or last layer"), "%s", not_int8);
-        cr_expect(strstr(not_int8, "layer2.0.conv1 (--int8-skip)"), "%s", not_int8);
-        cr_expect(strstr(not_int8, "layer3.0.conv1 (emulated in float"), "%s", not_int8);
-        run_steps(t, 2, loss);
-        cr_expect(isfinite(loss[1]));
-        oct_trainer_close(t);
-    }
-}
-
-/* dW of sampled steps against that of the unquantised dY: X is the same in both, so that a mu-law
- * code's 2 % and 8 bits with a flag leave the direction. */
-Test(emulated, directions_are_sampled)
-{
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = runs[i]();
-        struct oct_layer_record rows[64];
-        double loss;
-        size_t count;
-        o.stats_interval = 1;
-        oct_trainer *t = run_open(&o);
-        run_steps(t, 1, &loss);
-        cr_assert_eq(oct_health(t, rows, &count), OCT_OK, "%s", oct_last_error());
-        for (size_t r = 0; r < count; r++)
-            cr_expect(rows[r].cosine_dw > 0.99 && rows[r].cosine_dw < 1.0, "%s: %.9g",
-                rows[r].layer, rows[r].cosine_dw);
-        oct_trainer_close(t);
-    }
-}
-
-/* A run over a checkpoint, and its evaluation, are those without. */
-Test(emulated, checkpoints_hold_all)
-{
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = runs[i]();
-        char *folder = folder_make();
-        const char *path = folder_path(folder, "a.safetensors");
-        struct oct_eval_result whole, again;
-        double one[6], other[6];
-
-        oct_trainer *t = run_open(&o);
-        run_steps(t, 3, one);
-        cr_assert_eq(oct_trainer_save(t, path), OCT_OK, "%s", oct_last_error());
-        cr_assert_eq(oct_trainer_evaluate(t, &whole), OCT_OK, "%s", oct_last_error());
-        run_steps(t, 3, one + 3);
-        oct_trainer_close(t);
-        t = run_open(&o);
-        cr_assert_eq(oct_trainer_load(t, path), OCT_OK, "%s", oct_last_error());
-        cr_assert_eq(oct_trainer_evaluate(t, &again), OCT_OK, "%s", oct_last_error());
-        cr_expect(whole.loss == again.loss && whole.top1 == again.top1);
-        run_steps(t, 3, other + 3);
-        cr_expect_arr_eq(one + 3, other + 3, 3 * sizeof *one);
-        oct_trainer_close(t);
-        folder_remove(folder);
-    }
-}
-
-/* Networks with a maximum over windows, and with biases instead of normalisation. */
-Test(emulated, other_networks_train)
-{
-    static const char *const models[] = {"fixup_resnet8", "resnet18"};
-    for (size_t i = 0; i < 2; i++) {
-        struct oct_options o = mu_law_run();
-        double loss[2];
-        o.model = models[i];
-        o.synthetic_size = 32;
-        o.batch_size = 2;
-        oct_trainer *t = run_open(&o);
-        run_steps(t, 2, loss);
-        cr_expect(isfinite(loss[1]), "%s: %g", models[i], loss[1]);
-        oct_trainer_close(t);
-    }
 }
