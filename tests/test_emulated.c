@@ -64,9 +64,10 @@ Test(emulated, fraction_vectors)
 static struct watch {
     oct_trainer *t;
     bool mu_law;
-    int64_t operands, products, large; /* large: activations of the fraction reading from 1 on */
-    float x[ELEMENTS], dy[ELEMENTS];   /* before they went through their grid */
-    float fc_x[8 * 64];                /* the classifier's operand */
+    int64_t operands, products, sums,
+        large;                       /* large: activations of the fraction reading from 1 on */
+    float x[ELEMENTS], dy[ELEMENTS]; /* before they went through their grid */
+    float fc_x[8 * 64];              /* the classifier's operand */
     double in[2][ELEMENTS], out[ELEMENTS], magnitude[ELEMENTS];
 } watch;
 
@@ -232,6 +233,22 @@ static void check_dy(const struct oct_node *node)
         watch.dy, n, clip);
 }
 
+/* E1: dX, once it is summed up, is a code of 8 bits of unit R/128. */
+static void check_sum(const struct oct_node *node, const float *grad, int64_t n)
+{
+    const double unit =
+        (double)*(const float *)oct_out(watch.t->graph, node)->grad_range.scale->data;
+    double most = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        double code = (double)grad[i] / unit;
+        if (code != oracle_rne(code) || fabs(code) > 127.0)
+            cr_assert_fail("%s element %lld: %g units", node->name, (long long)i, code);
+        most = fmax(most, fabs(code));
+    }
+    cr_assert_geq(most, 90.0, "%s: R is at most sqrt(2) times the largest", node->name);
+    watch.sums++;
+}
+
 /* --- their products --- */
 
 static const double *doubles_of(int slot, const float *x, int64_t n)
@@ -333,7 +350,9 @@ static void make_classifier_operands(const struct oct_node *node, bool error)
 static void see_tensor(void *user, const struct oct_node *node, const char *what,
     enum oct_dtype dtype, const void *device, int64_t count)
 {
-    (void)user, (void)count;
+    (void)user;
+    if (strcmp(what, "grad") == 0)
+        check_sum(node, device, count);
     if (strcmp(what, "codes") == 0)
         check_x(node);
     if (strcmp(what, "logits") == 0 && watch.t->graph->training)
@@ -379,7 +398,8 @@ Test(emulated, mu_law_operands_are_the_formula)
     cr_assert_eq(watch.products, 3 * (10 + 10 + 6) + 9);
 }
 
-/* Of preact_resnet8: 7 normalisations instead of 9, and 7 of the dX. */
+/* Of preact_resnet8: 7 normalisations instead of 9, 7 of the dX, and 6 of what convolutions read.
+ */
 Test(emulated, fraction_operands_are_the_formula)
 {
     struct oct_options o = run_emulated_options("wageubn", "activations=fraction");
@@ -387,4 +407,5 @@ Test(emulated, fraction_operands_are_the_formula)
     cr_assert_gt(watch.large, 1000); /* numbers that an int8 code of unit 2^-7 would have clipped */
     cr_assert_eq(watch.operands, 3 * (8 + 10 + 9) + 8 + 9);
     cr_assert_eq(watch.products, 3 * (10 + 10 + 7) + 9);
+    cr_assert_eq(watch.sums, 3 * 6);
 }
