@@ -84,8 +84,7 @@ static enum oct_status check_emulated(
     if (!numerics->int8_fprop || !numerics->int8_dgrad || !numerics->int8_wgrad)
         return oct_fail(OCT_UNSUPPORTED,
             "scheme %s with --scheme-opt %s emulates all three products of a layer: leave "
-            "--int8-fwd, "
-            "--int8-dgrad and --int8-wgrad on, or use --int8-skip",
+            "--int8-fwd, --int8-dgrad and --int8-wgrad on, or use --int8-skip",
             scheme, option);
     for (int i = 0; i < OCT_ROLES; i++)
         if (numerics->role[i].rounding == OCT_STOCHASTIC)
