@@ -152,6 +152,9 @@ extern "C" enum oct_status oct_cuda_regrid(oct_backend *backend, const struct oc
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     OCT_TRY(oct_check_regrid(g));
+    if (g->range.grid != OCT_GRID_UNIFORM)
+        return oct_fail(OCT_UNSUPPORTED,
+            "regrid on a grid that is not uniform: emulated in float, on the CPU only");
     const int64_t vectors = is_aligned(g->x) ? g->count / REGRID_V : 0;
     const int64_t threads = vectors + (g->count - vectors * REGRID_V);
     const int64_t blocks = (threads + THREADS - 1) / THREADS;

@@ -147,14 +147,15 @@ struct oct_quantise_args {
     uint32_t *flag;
 };
 
-/* x = round(fl(f32(q) scale)) in place, q = oct_quantise(x, inverse, code_max): what is left of a
- * tensor that has gone through codes. */
+/* x = round(oct_real_on(grid, x, ...)) in place: what is left of a tensor that has gone through
+ * codes, fl(f32(q) scale) with q = oct_quantise_on(grid, x, inverse, code_max), or through a grid
+ * that has none. Other grids than UNIFORM are the CPU's alone: accuracy studies in float. */
 struct oct_regrid_args {
     int64_t count;
     void *x;
     enum oct_dtype dtype;   /* f32 or bf16 */
-    struct oct_range range; /* count 1, uniform */
-    int64_t *saturated;     /* [1] += codes at +-code_max whose |v| exceeded it; or NULL */
+    struct oct_range range; /* count 1 */
+    int64_t *saturated;     /* [1] += elements clamped because |v| exceeded code_max; or NULL */
     uint32_t *flag;
 };
 

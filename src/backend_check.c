@@ -89,6 +89,19 @@ enum oct_status oct_check_conv_wgrad(const struct oct_conv_wgrad_args *a)
     return check_operand("conv_wgrad", "dy", &a->dy, 1);
 }
 
+/* Codes on a grid of their own are rounded to nearest; some grids have none. */
+static enum oct_status check_grid(
+    const char *op, const struct oct_range *range, enum oct_rounding rounding)
+{
+    if (!oct_grid_has_codes(range->grid))
+        return oct_fail(
+            OCT_UNSUPPORTED, "%s: codes on a grid that has none: leave floats there", op);
+    if (range->grid != OCT_GRID_UNIFORM && rounding == OCT_STOCHASTIC)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: stochastic rounding on a grid that is not uniform: round to nearest", op);
+    return OCT_OK;
+}
+
 enum oct_status oct_check_weight_pack(const struct oct_weight_pack_args *a)
 {
     if (a->dgrad && a->range.count > 1)
@@ -96,7 +109,7 @@ enum oct_status oct_check_weight_pack(const struct oct_weight_pack_args *a)
             "weight_pack: %d scales for the backward-data pack, which sums over output channels: "
             "use one scale",
             a->range.count);
-    return OCT_OK;
+    return a->dtype == OCT_S8 ? check_grid("weight_pack", &a->range, OCT_NEAREST) : OCT_OK;
 }
 
 /* quantise */
@@ -109,16 +122,6 @@ static enum oct_status check_rows(const char *op, int64_t rows, int channels, en
             (long long)rows, channels);
     if (!oct_is_float(dtype))
         return oct_fail(OCT_UNSUPPORTED, "%s of %s: give f32 or bf16", op, oct_dtype_name(dtype));
-    return OCT_OK;
-}
-
-/* Codes on a grid of their own are rounded to nearest. */
-static enum oct_status check_grid(
-    const char *op, const struct oct_range *range, enum oct_rounding rounding)
-{
-    if (range->grid != OCT_GRID_UNIFORM && rounding == OCT_STOCHASTIC)
-        return oct_fail(OCT_UNSUPPORTED,
-            "%s: stochastic rounding on a grid that is not uniform: round to nearest", op);
     return OCT_OK;
 }
 
@@ -136,9 +139,8 @@ enum oct_status oct_check_regrid(const struct oct_regrid_args *a)
     if (!oct_is_float(a->dtype) || a->count < 0)
         return oct_fail(OCT_UNSUPPORTED, "regrid of %lld elements of %s: give f32 or bf16",
             (long long)a->count, oct_dtype_name(a->dtype));
-    if (a->range.count != 1 || a->range.grid != OCT_GRID_UNIFORM || !a->flag)
-        return oct_fail(OCT_ARG,
-            "regrid: %d ranges; it takes one, of evenly spaced codes, and a flag", a->range.count);
+    if (a->range.count != 1 || !a->flag)
+        return oct_fail(OCT_ARG, "regrid: %d ranges; it takes one, and a flag", a->range.count);
     return OCT_OK;
 }
 
@@ -327,6 +329,8 @@ enum oct_status oct_check_act_fwd(const struct oct_act_fwd_args *g)
         OCT_TRY(check_any(op, "x", g->x_dtype));
     if (g->x && g->x_dtype == OCT_S8)
         OCT_TRY(check_range(op, &g->x_range, 1, 1));
+    if (g->x && g->x_dtype == OCT_S8)
+        OCT_TRY(check_grid(op, &g->x_range, OCT_NEAREST));
     if (g->trunk)
         OCT_TRY(check_float(op, "the trunk", g->trunk_dtype));
     return check_flag(op, g->flag);

@@ -2,6 +2,7 @@
  * bit. */
 #include "oracle/oracle_fixed.h"
 #include "oracle/oracle_ops.h"
+#include "backend_check.h"
 #include "support/cpu_ops.h"
 #include "support/support.h"
 
@@ -204,39 +205,77 @@ Test(fixed, op_equals_its_oracle)
     }
 }
 
-/* A tensor goes through codes in place. */
+/* A tensor goes through codes in place, or through numbers that have none. */
+static void check_regrid(const struct cpu_ops_variant *v, enum oct_grid grid, int i)
+{
+    static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_OUTLIER, FILL_TINY};
+    int64_t n = lengths[i / 8], saturated[2] = {5, 5};
+    enum oct_dtype dtype = i & 1 ? OCT_F32 : OCT_BF16;
+    int code_max = grid == OCT_GRID_FLAG ? 16256 : 127;
+    /* a tenth of the elements or so clip */
+    float clip = 1.0f, scale = grid == OCT_GRID_FLAG ? 0x1p-14f : 0x1p-7f, inverse = 1.0f / scale;
+    uint32_t flag[2] = {0, 0};
+    void *x[2];
+    for (int side = 0; side < 2; side++) {
+        x[side] = filled(dtype, n, fills[i / 2 % 4], 10);
+        if (i % 8 == 7)
+            ((float *)x[side])[n / 2] = -INFINITY;
+        struct oct_regrid_args a = {.count = n,
+            .x = x[side],
+            .dtype = dtype,
+            .range = {&clip, &scale, &inverse, 1, code_max, grid, OCT_POW2_NONE},
+            .saturated = i % 3 ? &saturated[side] : NULL,
+            .flag = &flag[side]};
+        if (side)
+            oracle_regrid(&a);
+        else
+            cr_assert_eq(v->backend->regrid(v->backend, &a), OCT_OK, "%s", oct_last_error());
+    }
+    cr_assert(same_tensor("x", dtype, x[0], x[1], n, NULL, 0), "grid %d case %d", (int)grid, i);
+    cr_assert(saturated[0] == saturated[1] && flag[0] == flag[1], "grid %d case %d", (int)grid, i);
+    cr_assert(guard_intact(x[0], "x"));
+    guard_free(x[0]);
+    guard_free(x[1]);
+}
+
 Test(fixed, regrid_equals_its_oracle)
 {
+    static const enum oct_grid grids[] = {
+        OCT_GRID_UNIFORM, OCT_GRID_FLAG, OCT_GRID_MU8, OCT_GRID_OPEN, OCT_GRID_MU8_NUMBER};
     EACH_VARIANT(v)
     {
-        for (int i = 0; i < LENGTHS * 8; i++) {
-            static const enum fill fills[] = {FILL_RANDOM, FILL_ZERO, FILL_OUTLIER, FILL_TINY};
-            int64_t n = lengths[i / 8], saturated[2] = {5, 5};
-            enum oct_dtype dtype = i & 1 ? OCT_F32 : OCT_BF16;
-            float scale = 0x1p-7f, inverse = 0x1p7f; /* a tenth of the elements or so clip */
-            uint32_t flag[2] = {0, 0};
-            void *x[2];
-            for (int side = 0; side < 2; side++) {
-                x[side] = filled(dtype, n, fills[i / 2 % 4], 10);
-                if (i % 8 == 7)
-                    ((float *)x[side])[n / 2] = -INFINITY;
-                struct oct_regrid_args a = {.count = n,
-                    .x = x[side],
-                    .dtype = dtype,
-                    .range = {.scale = &scale, .inverse = &inverse, .count = 1, .code_max = 127},
-                    .saturated = i % 3 ? &saturated[side] : NULL,
-                    .flag = &flag[side]};
-                if (side)
-                    oracle_regrid(&a);
-                else
-                    cr_assert_eq(v.backend->regrid(v.backend, &a), OCT_OK, "%s", oct_last_error());
-            }
-            cr_assert(same_tensor("x", dtype, x[0], x[1], n, NULL, 0), "case %d", i);
-            cr_assert(saturated[0] == saturated[1] && flag[0] == flag[1], "case %d", i);
-            cr_assert(guard_intact(x[0], "x"));
-            guard_free(x[0]);
-            guard_free(x[1]);
-        }
+        for (int g = 0; g < (mirror_device() ? 1 : 5); g++) /* the others are the CPU's alone */
+            for (int i = 0; i < (g ? LENGTHS * 8 - 6 : LENGTHS * 8); i++) /* slow oracles */
+                check_regrid(&v, grids[g], i);
+    }
+}
+
+/* Codes cannot be made where a grid has none. */
+Test(fixed, grids_without_codes_make_none)
+{
+    static const enum oct_grid grids[] = {OCT_GRID_OPEN, OCT_GRID_MU8_NUMBER, OCT_GRID_MU8};
+    for (int g = 0; g < 3; g++) {
+        const enum oct_status want = g < 2 ? OCT_UNSUPPORTED : OCT_OK;
+        float one = 1.0f;
+        uint32_t flag = 0;
+        int8_t q;
+        const struct oct_range range = {&one, &one, &one, 1, 127, grids[g], OCT_POW2_NONE};
+        const struct oct_quantise_args quantise = {
+            .rows = 1, .channels = 1, .x = &one, .range = range, .q = &q, .flag = &flag};
+        const struct oct_act_fwd_args act = {.rows = 1,
+            .channels = 1,
+            .y = &one,
+            .x = &q,
+            .x_dtype = OCT_S8,
+            .x_range = range,
+            .flag = &flag};
+        const struct oct_weight_pack_args pack = {
+            .shape = oct_conv_pointwise(1, 1, 1, 1, 1), .dtype = OCT_S8, .range = range};
+        cr_expect_eq(oct_check_quantise(&quantise), want);
+        cr_expect_eq(oct_check_act_fwd(&act), want);
+        cr_expect_eq(oct_check_weight_pack(&pack), want);
+        if (g < 2)
+            cr_expect(strstr(oct_last_error(), "a grid that has none"), "%s", oct_last_error());
     }
 }
 
@@ -269,8 +308,12 @@ Test(fixed, arguments_that_make_no_sense_are_refused)
             .flag = &flag};
         cr_assert_eq(v.backend->regrid(v.backend, &r), OCT_UNSUPPORTED);
         r.dtype = OCT_F32;
-        r.range.grid = OCT_GRID_MU8;
+        r.range.count = 2;
         cr_assert_eq(v.backend->regrid(v.backend, &r), OCT_ARG);
+        r.range.count = 1;
+        r.range.grid = OCT_GRID_MU8;
+        r.range.clip = &scale;
+        cr_assert_eq(v.backend->regrid(v.backend, &r), mirror_device() ? OCT_UNSUPPORTED : OCT_OK);
         a.normalise = OCT_NORMALISED;
     }
 }

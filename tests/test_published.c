@@ -446,7 +446,7 @@ Test(published, options_out_of_range_are_refused)
     expect_refusal("logbtq", "growth=0.9", "1..10");
     expect_refusal("logbtq", "tau=wide", "sigmas|tail");
     expect_refusal("logbtq", "delta=0.6", "1e-30..0.5");
-    expect_refusal("logbtq", "product=exact", "linear|planes");
+    expect_refusal("logbtq", "product=cubic", "linear|planes|exact");
     struct oct_options o = run_options("logbtq");
     oct_trainer *t = NULL;
     o.rounding = "stochastic";

@@ -501,6 +501,8 @@ Test(wageubn, what_makes_no_sense_is_refused)
     expect_refusal(o, "flag|plain");
     o.scheme_opt = "xhat=9";
     expect_refusal(o, "8|16");
+    o.scheme_opt = "activations=integer";
+    expect_refusal(o, "exponent|fraction");
     o.scheme_opt = "dr=64";
     expect_refusal(o, "schedule|128");
     o.scheme_opt = "residual=int8";

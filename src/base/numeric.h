@@ -29,8 +29,17 @@ enum {
 enum oct_grid {
     OCT_GRID_UNIFORM, /* code = rne(v) */
     OCT_GRID_FLAG,    /* two planes: rne(v) below 128, from there on 128 rne(v / 128) */
-    OCT_GRID_MU8      /* the code next to the mu-law code of v (oct_mu8_linear) */
+    OCT_GRID_MU8,     /* the code next to the mu-law code of v (oct_mu8_linear) */
+    /* Numbers that no int8 operand holds (oct_real_on): they stay floats, rounded to nearest. */
+    OCT_GRID_OPEN,      /* uniform, and v is not clamped */
+    OCT_GRID_MU8_NUMBER /* what the mu-law code of v stands for: clip oct_mu8_number(c) */
 };
+
+/* Whether a grid is one of codes. */
+OCT_HD int oct_grid_has_codes(enum oct_grid grid)
+{
+    return grid != OCT_GRID_OPEN && grid != OCT_GRID_MU8_NUMBER;
+}
 
 /* Whether a scale is any number or a power of two. */
 enum oct_pow2 {
@@ -246,7 +255,19 @@ OCT_HD float oct_mu8_linear(float c, int code_max)
     return rintf((power - 1.0f) * (code_max == OCT_CODE_MAX ? 4.98039216e-1f : 63.7490196f));
 }
 
-/* Code on any grid, nearest. */
+/* The number in [0, 1] that it stands for: the float nearest (256^(c / 127) - 1) / 255. Squares of
+ * 256^(1 / 127) in double are good to 2^-45; that this decides all 128 floats is tested. */
+OCT_HD float oct_mu8_number(int c)
+{
+    double power = 1.0, square = 1.0446300614125956;
+    for (; c > 0; c >>= 1) {
+        power = c & 1 ? power * square : power;
+        square = square * square;
+    }
+    return (float)((power - 1.0) / 255.0);
+}
+
+/* Code on any grid of codes, nearest. */
 OCT_HD int oct_quantise_on(enum oct_grid grid, float x, float inverse, int code_max)
 {
     float v = oct_clampf(x * inverse, (float)code_max);
@@ -256,6 +277,20 @@ OCT_HD int oct_quantise_on(enum oct_grid grid, float x, float inverse, int code_
         return (int)(fabsf(v) >= 128.0f ? 128.0f * rintf(v * 0.0078125f) : rintf(v));
     float linear = oct_mu8_linear(oct_mu8_storage(fabsf(v), code_max), code_max);
     return (int)copysignf(linear, v);
+}
+
+/* What is left of x after it went through any grid, as a float; clip is the range's. */
+OCT_HD float oct_real_on(
+    enum oct_grid grid, float x, struct oct_steps steps, float clip, int code_max)
+{
+    if (grid == OCT_GRID_OPEN)
+        return rintf(x * steps.inverse) * steps.scale + 0.0f;
+    if (grid == OCT_GRID_MU8_NUMBER) {
+        float v = oct_clampf(x * steps.inverse, (float)code_max);
+        float number = clip * oct_mu8_number((int)oct_mu8_storage(fabsf(v), code_max));
+        return v < 0.0f ? 0.0f - number : number;
+    }
+    return oct_real_of_code(oct_quantise_on(grid, x, steps.inverse, code_max), steps.scale);
 }
 
 /* Whether a tensor is a bell: the share of its elements above sigma exceeds lambda. */

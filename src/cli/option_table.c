@@ -86,7 +86,7 @@ const struct oct_option oct_option_table[] = {
     {"act-dtype", 0, {0}, NETWORK, OCT_KIND_CHOICE, AT(run.act_dtype), "bf16|f32", 0, 0, NETS,
         "storage of pre-activations and their gradients in int8 runs"},
     {"simulate", 0, {0}, NETWORK, OCT_KIND_FLAG, AT(run.simulate), NULL, 0, 1, RUNS,
-        "float64 products on the codes: slow, equal bits"},
+        "float64 products on the codes: slow, equal bits; what no code holds, in float"},
 
     {"epochs", 0, {0}, OPTIMISE, OCT_KIND_INT, AT(run.epochs), NULL, 1, 1e6, FITS,
         "passes over the training images"},

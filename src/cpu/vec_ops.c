@@ -1,6 +1,7 @@
 /* Elementwise loops: quantise, regrid, image, loss, sgd, ema. Reductions are in vec_reduce.c,
  * pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
 #include "cpu/vec_fixed.h"
+#include "cpu/vec_mu8_number.h"
 #include "cpu/vec_reduce.h"
 
 #include "base/rng.h"
@@ -164,13 +165,38 @@ V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, 
         __atomic_fetch_add(a->saturated, (int64_t)clipped, __ATOMIC_RELAXED);
 }
 
+/* Any grid, as the definition has it; mu-law numbers by table. */
+V_INLINE void regrid_on(const struct oct_regrid_args *a, enum oct_grid grid, int64_t from, int n)
+{
+    void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(a->dtype);
+    const struct oct_steps steps = {a->range.scale[0], a->range.inverse[0]};
+    const float clip = a->range.clip[0];
+    const int code_max = a->range.code_max;
+    int64_t clipped = 0;
+    for (int i = 0; i < n; i++) {
+        float v = oct_load(x, a->dtype, i);
+        if (oct_not_finite(v))
+            oct_raise(a->flag);
+        clipped += fabsf(v * steps.inverse) > (float)code_max;
+        oct_store(x, a->dtype, i,
+            grid == OCT_GRID_MU8_NUMBER ? oct_mu8_real(v, steps.inverse, clip, code_max)
+                                        : oct_real_on(grid, v, steps, clip, code_max));
+    }
+    if (a->saturated && grid != OCT_GRID_OPEN)
+        __atomic_fetch_add(a->saturated, clipped, __ATOMIC_RELAXED);
+}
+
 static void regrid(void *arg, int64_t item, int thread)
 {
     (void)thread;
     const struct oct_regrid_args *a = arg;
     int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
     int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
-    if (a->dtype == OCT_BF16)
+    if (a->range.grid == OCT_GRID_MU8_NUMBER)
+        regrid_on(a, OCT_GRID_MU8_NUMBER, from, n);
+    else if (a->range.grid != OCT_GRID_UNIFORM)
+        regrid_on(a, a->range.grid, from, n);
+    else if (a->dtype == OCT_BF16)
         regrid_run(a, OCT_BF16, from, n);
     else
         regrid_run(a, OCT_F32, from, n);

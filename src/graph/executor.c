@@ -11,12 +11,35 @@ enum oct_status oct_graph_forward(struct oct_graph *g)
     return OCT_OK;
 }
 
+enum oct_status oct_put_on_grid(struct oct_graph *g, const struct oct_reals *x,
+    const struct oct_range *range, int64_t *saturated)
+{
+    struct oct_step_state *step = oct_buffer_data(g->step);
+    const struct oct_regrid_args args = {.count = x->count,
+        .x = oct_buffer_data(x->buffer),
+        .dtype = x->dtype,
+        .range = *range,
+        .saturated = saturated,
+        .flag = &step->flag};
+    return g->backend->regrid(g->backend, &args);
+}
+
+enum oct_status oct_emulate_codes(struct oct_graph *g, const struct oct_buffer *from,
+    struct oct_buffer *to, int64_t count, const struct oct_range *range)
+{
+    const struct oct_reals copy = {to, OCT_F32, count};
+    OCT_TRY(g->backend->copy(
+        g->backend, oct_buffer_data(to), oct_buffer_data(from), 4 * (size_t)count));
+    return oct_put_on_grid(g, &copy, range, NULL);
+}
+
 /* The summed gradient becomes what its codes stand for, at this step's largest magnitude. */
 static enum oct_status put_grad_on_codes(
     struct oct_graph *g, const struct oct_node *node, const struct oct_value *value)
 {
     struct oct_step_state *step = oct_buffer_data(g->step);
-    const struct oct_channel_stats_args stats = {.rows = oct_value_elements(value) / value->c,
+    const struct oct_reals grad = {value->grad, value->grad_dtype, oct_value_elements(value)};
+    const struct oct_channel_stats_args stats = {.rows = grad.count / value->c,
         .channels = value->c,
         .x = oct_buffer_data(value->grad),
         .dtype = value->grad_dtype,
@@ -24,19 +47,14 @@ static enum oct_status put_grad_on_codes(
         .workspace = oct_plan_workspace_data(g->plan),
         .flag = &step->flag};
     const struct oct_range_evidence evidence = {.amax = stats.amax, .amax_count = value->c};
-    const struct oct_regrid_args regrid = {.count = oct_value_elements(value),
-        .x = oct_buffer_data(value->grad),
-        .dtype = value->grad_dtype,
-        .range = oct_range_now(&value->grad_range),
-        .saturated = oct_buffer_data(value->grad_saturated),
-        .flag = &step->flag};
+    const struct oct_range range = oct_range_now(&value->grad_range);
     double begin = oct_op_begin(g);
 
     OCT_TRY(g->backend->channel_stats(g->backend, &stats));
     OCT_TRY(oct_range_adapt(g->backend, &value->grad_range, &evidence));
-    OCT_TRY(g->backend->regrid(g->backend, &regrid));
+    OCT_TRY(oct_put_on_grid(g, &grad, &range, oct_buffer_data(value->grad_saturated)));
     oct_op_end(g, node, "gradient codes", begin);
-    oct_trace(g, node, "grad", value->grad_dtype, value->grad, regrid.count);
+    oct_trace(g, node, "grad", grad.dtype, grad.buffer, grad.count);
     return OCT_OK;
 }
 

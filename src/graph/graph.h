@@ -24,7 +24,7 @@ struct oct_value {
     int last_consumer; /* node that writes the gradient first; -1: none */
     bool need_codes, need_real, need_grad;
 
-    struct oct_buffer *codes;     /* s8[n,h,w,c] */
+    struct oct_buffer *codes;     /* oct_codes_dtype[n,h,w,c] */
     struct oct_range_state range; /* of codes, one per tensor */
     struct oct_buffer *real;
     enum oct_dtype real_dtype; /* s32: sums of `window` codes of that range */
@@ -271,6 +271,18 @@ void oct_value_write_grad(struct oct_graph *g, struct oct_value *value, struct o
 enum oct_write oct_value_grad_mode(const struct oct_value *value, const struct oct_node *node);
 struct oct_acc_stats oct_pre_stats(const struct oct_pre *pre);
 
+/* f32 or bf16 numbers become what is left of them on the range's grid, in place. */
+struct oct_reals {
+    struct oct_buffer *buffer;
+    enum oct_dtype dtype;
+    int64_t count;
+};
+enum oct_status oct_put_on_grid(struct oct_graph *g, const struct oct_reals *x,
+    const struct oct_range *range, int64_t *saturated);
+/* Emulated codes: a copy of f32 numbers, on the grid. */
+enum oct_status oct_emulate_codes(struct oct_graph *g, const struct oct_buffer *from,
+    struct oct_buffer *to, int64_t count, const struct oct_range *range);
+
 static inline bool oct_is_sampled(const struct oct_graph *g)
 {
     return g->observer && g->observer->gradients;
@@ -285,6 +297,17 @@ void oct_op_end(
 static inline struct oct_value *oct_in(struct oct_graph *g, const struct oct_node *node, int i)
 {
     return node->in[i] >= 0 ? &g->values[node->in[i]] : NULL;
+}
+
+/* How codes are stored: where they are emulated, as f32 numbers on their grid. */
+static inline enum oct_dtype oct_codes_dtype(const struct oct_graph *g)
+{
+    return g->numerics->emulated ? OCT_F32 : OCT_S8;
+}
+
+static inline size_t oct_codes_bytes(const struct oct_graph *g, const struct oct_value *value)
+{
+    return (size_t)oct_value_elements(value) * oct_dtype_bytes(oct_codes_dtype(g));
 }
 
 /* Whether the forward pass is integer only: y in codes, no activation in reals (layers/shift.h). */

@@ -12,7 +12,7 @@ const char *oct_role_name(enum oct_role role)
 
 static void keep_float(struct oct_layer_numerics *layer, const char *reason)
 {
-    layer->fprop = layer->dgrad = layer->wgrad = false;
+    layer->fprop = layer->dgrad = layer->wgrad = layer->emulated = false;
     snprintf(layer->reason, sizeof layer->reason, "%s", reason);
 }
 
@@ -31,13 +31,16 @@ void oct_layer_numerics(const struct oct_numerics *numerics, const char *name, b
 {
     struct oct_layer_numerics layer = {.fprop = numerics->int8_fprop,
         .dgrad = numerics->int8_dgrad,
-        .wgrad = numerics->int8_wgrad};
+        .wgrad = numerics->int8_wgrad,
+        .emulated = numerics->emulated};
     for (int i = 0; i < OCT_ROLES; i++)
         layer.role[i] = numerics->role[i];
 
     if (!layer.fprop || !layer.dgrad || !layer.wgrad)
         snprintf(layer.reason, sizeof layer.reason, "%s%s%s switched off",
             layer.fprop ? "" : "fprop ", layer.dgrad ? "" : "dgrad ", layer.wgrad ? "" : "wgrad ");
+    else if (layer.emulated)
+        snprintf(layer.reason, sizeof layer.reason, "emulated in float, --scheme-opt");
     if (edge && !oct_format_is_integer(numerics->first_last))
         keep_float(&layer, "first or last layer, --first-last float");
     else if (edge && numerics->first_last == OCT_FORMAT_INT16)

@@ -119,17 +119,27 @@ struct oct_numerics {
     struct oct_bn_rounding norm; /* of normalisations; xhat 0: none */
     enum oct_dtype act_dtype;    /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
+    /* A grid holds numbers that no code stands for: operands go through their grids, remain f32 and
+     * are multiplied in float. A CPU device with --simulate only. */
+    bool emulated;
     enum oct_format first_last; /* INT8, INT16, or a float format */
     const char *skip_pattern;   /* as given, or NULL */
     regex_t skip;               /* valid if skip_pattern */
 };
 
-/* Which of a layer's three products are integer, and in which format their operands stand. */
+/* Which of a layer's three products have quantised operands, and in which format these stand. */
 struct oct_layer_numerics {
     struct oct_policy role[OCT_ROLES];
-    bool fprop, dgrad, wgrad; /* this product is an int8 product */
-    char reason[96];          /* why a product is not, or "" */
+    bool fprop, dgrad, wgrad; /* this product's operands are quantised */
+    bool emulated;            /* and stay f32: it is no int8 product */
+    char reason[96];          /* why a product is not an int8 product, or "" */
 };
+
+/* Of the switches above, whether the product of one of them is an int8 product. */
+static inline bool oct_is_int8(const struct oct_layer_numerics *layer, bool quantised)
+{
+    return quantised && !layer->emulated;
+}
 
 /* Product settings of layer `name`; `edge` marks the first and the last layer of a network. */
 void oct_layer_numerics(const struct oct_numerics *numerics, const char *name, bool edge,

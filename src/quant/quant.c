@@ -56,8 +56,10 @@ struct oct_range oct_range_for(const struct oct_range_state *range, bool trainin
 enum oct_status oct_range_from_amax(
     oct_backend *backend, const struct oct_range_state *range, const float *amax, int amax_count)
 {
+    const bool open = range->policy.grid == OCT_GRID_OPEN; /* nothing to clip at, but a unit */
     struct oct_range_update_args args = {.range = oct_range_now(range),
-        .rule = OCT_CLIP_AMAX,
+        .rule = open ? OCT_CLIP_FIXED : OCT_CLIP_AMAX,
+        .a = range->policy.a,
         .amax = amax,
         .amax_count = amax_count};
     return backend->range_update(backend, &args);

@@ -26,7 +26,8 @@ struct oct_range oct_range_now(const struct oct_range_state *range);
 /* The range that a forward pass uses: today's in training, the moving average in evaluation. */
 struct oct_range oct_range_for(const struct oct_range_state *range, bool training);
 
-/* clip <- largest of amax[amax_count] (or entry by entry), whatever the policy's rule. */
+/* clip <- largest of amax[amax_count] (or entry by entry), whatever the policy's rule; an open grid
+ * keeps its own. */
 enum oct_status oct_range_from_amax(
     oct_backend *backend, const struct oct_range_state *range, const float *amax, int amax_count);
 

@@ -37,6 +37,7 @@ struct oct_numerics_request {
     const char *precision, *scheme, *scheme_opt, *rounding, *refresh;
     const char *first_last, *act_dtype, *skip;
     bool int8_fprop, int8_dgrad, int8_wgrad;
+    bool simulate; /* --simulate: numbers without codes may be emulated */
 };
 
 /* Resolves names and options. Refuses unknown ones with what there is. */

@@ -11,7 +11,9 @@
  * Numbers are stored in MU8, an 8-bit mu-law code (mu = 255):
  *     c = rne(127 sign(x) ln(1 + 255 |x|/s) / ln 256)
  * A code is not linear: products take the int8 code next to it, rne(127 (256^(c/127) - 1) / 255),
- * or with product=planes the 15-bit code next to it for W and dY, two int8 planes.
+ * or with product=planes the 15-bit code next to it for W and dY, two int8 planes. product=exact,
+ * under --simulate alone, multiplies the numbers that mu-law codes stand for, as floats:
+ *     x = sign(c) s (256^(|c|/127) - 1) / 255
  *
  * Published (abstract): a log-barrier term that constrains and sparsifies, the aim that sums do not
  * overflow, MU8. Reconstructed: every formula above but psi, which is the cited one; its t0 and
@@ -37,6 +39,8 @@ static const char *const notes[] = {"log-barrier term on the weights, so that su
     "c = rne(127 ln(1 + 255 |x|/s) / ln 256), s = amax                        [reconstructed]",
     "products take the linear int8 code next to c; product=planes: 15 bits    [ours]",
     "for W and dY. An error of half a linear code is then added to that of c",
+    "product=exact: what c stands for, s (256^(c/127) - 1) / 255, in float    [reconstructed]",
+    "products on the CPU; no int8 product, --simulate --act-dtype f32 only",
     "overflow: elements of y with |y| > R, counted and not cut, R 16          [reconstructed]",
     "no term on activations (lam_a 0); float master weights                   [ours]",
     "the body of the paper was not readable; docs/schemes.md", NULL};
@@ -89,13 +93,17 @@ static bool apply_range(struct oct_numerics *numerics, const char *value)
 
 static bool apply_product(struct oct_numerics *numerics, const char *value)
 {
-    static const enum oct_role planes[] = {
-        OCT_ROLE_W_FWD, OCT_ROLE_W_DX, OCT_ROLE_DY_DW, OCT_ROLE_DY_DX};
-    bool wide = strcmp(value, "planes") == 0;
-    if (!wide && strcmp(value, "linear") != 0)
+    static const enum oct_role operands[] = {
+        OCT_ROLE_X, OCT_ROLE_W_FWD, OCT_ROLE_W_DX, OCT_ROLE_DY_DW, OCT_ROLE_DY_DX};
+    bool wide = strcmp(value, "planes") == 0, exact = strcmp(value, "exact") == 0;
+    if (!wide && !exact && strcmp(value, "linear") != 0)
         return false;
-    for (size_t i = 0; i < sizeof planes / sizeof planes[0]; i++)
-        numerics->role[planes[i]].format = wide ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
+    for (size_t i = 0; i < sizeof operands / sizeof operands[0]; i++) {
+        struct oct_policy *policy = &numerics->role[operands[i]];
+        bool widened = wide && operands[i] != OCT_ROLE_X;
+        policy->format = widened ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
+        policy->grid = exact ? OCT_GRID_MU8_NUMBER : OCT_GRID_MU8;
+    }
     return true;
 }
 
@@ -109,7 +117,8 @@ static const struct oct_scheme_option options[] = {
         apply_width},
     {"delta", "1e-30..0.5", "tau=tail: probability of an overflow (default 1e-6)", apply_delta},
     {"R", "0.001..1000000", "declared range of a product's sums (default 16)", apply_range},
-    {"product", "linear|planes", "int8 codes, or 15-bit ones for W and dY", apply_product},
+    {"product", "linear|planes|exact",
+        "int8 codes, 15-bit ones for W and dY, or in float (--simulate)", apply_product},
     {"residual", "int8|float", "format of the skip connection (default int8)", oct_option_residual},
     {NULL, NULL, NULL, NULL}};
 

@@ -20,8 +20,10 @@
  * Published: the authors' TensorFlow code has all of this, except where the notes say so. There the
  * activations are Q(x, 8) unclipped, codes of up to 11 bits; a product of 8-bit integers needs a
  * scale, so a layer's activations have a power of two of their own here, the one nearest to a
- * moving average of their maximum. E2 codes are a two-plane operand, so dX and dW are two int8
- * products each. Backward goes straight through the roundings of BN with the unrounded xhat.
+ * moving average of their maximum. activations=fraction, under --simulate alone, is the published
+ * reading: all operands are then floats on their grids. E2 codes are a two-plane operand, so dX and
+ * dW are two int8 products each. Backward goes straight through the roundings of BN with the
+ * unrounded xhat.
  *
  * The paper's nets are pre-activation ResNet-18, 34, 50 on ImageNet. Ours, with the commands:
  * docs/results.md. */
@@ -35,6 +37,8 @@ static const char *const notes[] = {
     "BN: mean, deviation Q(., 16), xhat, gamma, beta Q(., 8)                  [published: code]",
     "X: Q(X, 8), not clipped; here codes 0..127 of a power-of-two unit per    [ours]",
     "layer, from a moving average of its maximum",
+    "activations=fraction: X = rne(X 2^7) 2^-7, not clipped, in float         [published: code]",
+    "products on the CPU; no int8 product, --simulate --act-dtype f32 only",
     "E2: dY in 8 bits and a flag, two int8 products for dX and for dW each    [published: code]",
     "E1: dX summed, then 8 bits of a power-of-two unit                        [published: code]",
     "CQ: n = SR(dr g / R), |n| < dr, G = n 2^-14; dr 128, 32, 8, 2 at 0, 60,  [published: code]",
@@ -74,7 +78,27 @@ static bool apply_dr(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
+/* `fraction`: multiples of 2^-7 without an end, of which no int8 code holds those from 1 on. */
+static bool apply_activations(struct oct_numerics *numerics, const char *value)
+{
+    struct oct_policy *x = &numerics->role[OCT_ROLE_X];
+    if (strcmp(value, "exponent") == 0)
+        *x = oct_scheme_wageubn.role[OCT_ROLE_X];
+    else if (strcmp(value, "fraction") == 0)
+        *x = (struct oct_policy){.format = OCT_FORMAT_INT8,
+            .grid = OCT_GRID_OPEN,
+            .clip = OCT_CLIP_FIXED,
+            .a = 1.0f,
+            .pow2 = OCT_POW2_NEAREST};
+    else
+        return false;
+    return true;
+}
+
 static const struct oct_scheme_option options[] = {
+    {"activations", "exponent|fraction",
+        "X in 7 bits of a unit per layer, or unclipped on 2^-7 in float (--simulate)",
+        apply_activations},
     {"e2", "flag|plain", "errors in 8 bits with or without the flag (default flag)", apply_e2},
     {"xhat", "8|16", "bits of the normalised activation (default 8)", apply_xhat},
     {"dr", "schedule|128", "range of the gradient's codes (default schedule)", apply_dr},

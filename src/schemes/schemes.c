@@ -64,6 +64,37 @@ static enum oct_status check_rounding(const struct oct_numerics *numerics)
     return OCT_OK;
 }
 
+/* What no code holds is emulated in float. */
+static enum oct_status check_emulated(
+    const struct oct_numerics *numerics, const struct oct_numerics_request *request)
+{
+    const char *scheme = numerics->scheme->name, *option = request->scheme_opt;
+    if (!numerics->emulated)
+        return OCT_OK;
+    if (!request->simulate)
+        return oct_fail(OCT_UNSUPPORTED,
+            "scheme %s with --scheme-opt %s: no int8 code holds its operands, they are emulated in "
+            "float: add --simulate, on --device cpu",
+            scheme, option);
+    if (numerics->act_dtype != OCT_F32)
+        return oct_fail(OCT_UNSUPPORTED,
+            "scheme %s with --scheme-opt %s: emulated operands are f32, --act-dtype bf16 was asked "
+            "for: give --act-dtype f32",
+            scheme, option);
+    if (!numerics->int8_fprop || !numerics->int8_dgrad || !numerics->int8_wgrad)
+        return oct_fail(OCT_UNSUPPORTED,
+            "scheme %s with --scheme-opt %s emulates all three products of a layer: leave "
+            "--int8-fwd, --int8-dgrad and --int8-wgrad on, or use --int8-skip",
+            scheme, option);
+    for (int i = 0; i < OCT_ROLES; i++)
+        if (numerics->role[i].rounding == OCT_STOCHASTIC)
+            return oct_fail(OCT_UNSUPPORTED,
+                "scheme %s with --scheme-opt %s: emulated operands are rounded to nearest: leave "
+                "--rounding stochastic out",
+                scheme, option);
+    return OCT_OK;
+}
+
 static enum oct_status find_scheme(
     const struct oct_numerics_request *request, const struct oct_scheme **out)
 {
@@ -178,6 +209,9 @@ enum oct_status oct_numerics_open(
     numerics.norm = numerics.scheme->norm;
     OCT_TRY(apply_options(&numerics, request->scheme_opt));
     OCT_TRY(check_rounding(&numerics));
+    for (int i = 0; i < OCT_ROLES; i++)
+        numerics.emulated |= !oct_grid_has_codes(numerics.role[i].grid);
+    OCT_TRY(check_emulated(&numerics, request));
     if (request->skip) {
         int code = regcomp(&numerics.skip, request->skip, REG_EXTENDED | REG_NOSUB);
         if (code != 0) {

@@ -39,7 +39,8 @@ static enum oct_status open_numerics(struct oct_trainer *t)
         .skip = o->int8_skip,
         .int8_fprop = o->int8_fwd,
         .int8_dgrad = o->int8_dgrad,
-        .int8_wgrad = o->int8_wgrad};
+        .int8_wgrad = o->int8_wgrad,
+        .simulate = o->simulate || (o->isa && strcmp(o->isa, "simulate") == 0)};
     OCT_TRY(oct_numerics_open(&request, &t->numerics));
     if (o->nesterov && t->numerics.update.gradient_steps > 0.0f)
         return oct_fail(OCT_UNSUPPORTED,
@@ -150,7 +151,7 @@ static char *list_nodes(const struct oct_graph *g, bool two_plane)
         const struct oct_node *node = &g->nodes[i];
         if (!node->is_product)
             continue;
-        if (two_plane && node->layer.fprop &&
+        if (two_plane && oct_is_int8(&node->layer, node->layer.fprop) &&
             node->layer.role[OCT_ROLE_W_FWD].format == OCT_FORMAT_INT16)
             fprintf(out, "%s; ", node->name);
         if (!two_plane && node->layer.reason[0])
@@ -175,7 +176,9 @@ static void count_macs(struct oct_trainer *t)
             continue;
         double macs = (double)oct_conv_macs(&node->shape) / g->batch;
         const bool done[3] = {true, node->has_dgrad, true};
-        const bool is_int[3] = {node->layer.fprop, node->layer.dgrad, node->layer.wgrad};
+        const struct oct_layer_numerics *layer = &node->layer;
+        const bool is_int[3] = {oct_is_int8(layer, layer->fprop), oct_is_int8(layer, layer->dgrad),
+            oct_is_int8(layer, layer->wgrad)};
         for (int pass = 0; pass < 3; pass++) {
             info->macs[pass] += done[pass] ? macs : 0.0;
             integer[pass] += done[pass] && is_int[pass] ? macs : 0.0;

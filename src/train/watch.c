@@ -380,11 +380,11 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
         if (!node->is_product)
             continue;
         struct oct_layer_record *row = &rows[n++];
+        const struct oct_layer_numerics *layer = &node->layer;
         int products = node->has_dgrad ? 3 : 2;
+        int int8 = layer->fprop + layer->wgrad + (node->has_dgrad && layer->dgrad);
         *row = (struct oct_layer_record){.layer = node->name,
-            .int8_share = (double)(node->layer.fprop + node->layer.wgrad +
-                                   (node->has_dgrad && node->layer.dgrad)) /
-                          products,
+            .int8_share = layer->emulated ? 0.0 : (double)int8 / products,
             .saturation_dw = NAN,
             .saturation_dx = NAN,
             .tail_share = NAN,
@@ -444,6 +444,7 @@ static void time_op(void *user, const struct oct_node *node, const char *pass, d
         row->int8 = strcmp(pass, "fprop") == 0   ? node->layer.fprop
                     : strcmp(pass, "dgrad") == 0 ? node->layer.dgrad
                                                  : node->layer.wgrad;
+        row->int8 = row->int8 && !node->layer.emulated;
     }
 }
 

@@ -206,15 +206,14 @@ static double canonical_sum(
 
 void oracle_regrid(const struct oct_regrid_args *a)
 {
-    const float scale = a->range.scale[0], inverse = a->range.inverse[0];
+    const float inverse = a->range.inverse[0];
     for (int64_t i = 0; i < a->count; i++) {
         float x = raw_at(a->x, a->dtype, i);
-        int q = oracle_code(x, inverse, a->range.code_max, -1);
         if (!isfinite(x))
             *a->flag |= 1;
-        if (a->saturated)
+        if (a->saturated && a->range.grid != OCT_GRID_OPEN)
             *a->saturated += fabs(oracle_fl(oracle_in(x) * oracle_in(inverse))) > a->range.code_max;
-        oracle_put(a->x, a->dtype, i, oracle_mul((float)q, scale));
+        oracle_put(a->x, a->dtype, i, oracle_real_on(&a->range, x));
     }
 }
 

@@ -57,6 +57,21 @@ int oracle_grid_code(enum oct_grid grid, float x, float inverse, int code_max)
     return v < 0.0f ? -linear : linear;
 }
 
+float oracle_real_on(const struct oct_range *range, float x)
+{
+    const float v = oracle_mul(x, range->inverse[0]), limit = (float)range->code_max;
+    if (range->grid == OCT_GRID_OPEN)
+        return oracle_mul((float)oracle_rne(v), range->scale[0]) + 0.0f;
+    if (range->grid != OCT_GRID_MU8_NUMBER) {
+        int code = oracle_grid_code(range->grid, x, range->inverse[0], range->code_max);
+        return oracle_mul((float)code, range->scale[0]);
+    }
+    float bounded = isnan(v) || fabsf(v) > limit ? limit : fabsf(v);
+    int c = oracle_mu8_storage(bounded, range->code_max);
+    float number = (float)((powl(256.0L, c / 127.0L) - 1.0L) / 255.0L);
+    return c == 0 ? 0.0f : copysignf(oracle_mul(range->clip[0], number), isnan(v) ? 1.0f : v);
+}
+
 /* By the definition, in exact arithmetic: with clip = m 2^e, 1/2 <= m < 1, the logarithm is nearer
  * to e than to e - 1 exactly if m^2 > 1/2, and no power of two but 2^(e-1) lies at m = 1/2. */
 static double power_beside(float clip, enum oct_pow2 pow2)

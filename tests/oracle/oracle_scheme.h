@@ -19,6 +19,9 @@ int oracle_grid_code(enum oct_grid grid, float x, float inverse, int code_max);
 int oracle_mu8_storage(float v, int code_max);
 int oracle_mu8_linear(int c, int code_max);
 
+/* What is left of x on the grid of a range of one entry. */
+float oracle_real_on(const struct oct_range *range, float x);
+
 /* Sets scale[i] and inverse[i] of a range from clip[i]. */
 void oracle_range_steps(const struct oct_range *range, int i, bool usable);
 /* clip by rules AMAX, SHARE, FIXED; false if `amax` is no statistic. */

@@ -45,6 +45,16 @@ struct oct_options run_options(const char *scheme)
     return o;
 }
 
+struct oct_options run_emulated_options(const char *scheme, const char *scheme_opt)
+{
+    struct oct_options o = run_options(scheme);
+    o.scheme_opt = scheme_opt;
+    o.simulate = 1;
+    o.act_dtype = "f32";
+    o.batch_size = 8;
+    return o;
+}
+
 void run_steps(oct_trainer *t, int steps, double *loss)
 {
     for (int i = 0; i < steps; i++) {

@@ -15,6 +15,8 @@ bool run_takes_any_model(const char *scheme);
 /* A run of a few seconds: run_model_of(scheme) in int8 on 256 synthetic images of 16x16, batch 16,
  * 4 epochs, lr 0.05, seed 3, one thread. */
 struct oct_options run_options(const char *scheme);
+/* Such a run whose operands are emulated in float, on batches of 8. */
+struct oct_options run_emulated_options(const char *scheme, const char *scheme_opt);
 /* loss[steps]; a flagged step is a failure. */
 void run_steps(oct_trainer *t, int steps, double *loss);
 

@@ -70,7 +70,7 @@ static void book_result(struct oct_graph *g, struct oct_node *node)
     int now = oct_forward_moment(node);
 
     if (out->need_codes)
-        out->codes = oct_node_book(g, node, elements, now, now, "codes");
+        out->codes = oct_node_book(g, node, oct_codes_bytes(g, out), now, now, "codes");
     if (out->need_codes || self->clips) {
         oct_range_book(
             g->plan, &out->range, 1, &g->numerics->role[OCT_ROLE_X], !self->clips, out->name);
@@ -148,7 +148,7 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
     }
     if (residual && residual_is_codes(g, self)) {
         args.residual = oct_buffer_data(residual->codes);
-        args.residual_dtype = OCT_S8;
+        args.residual_dtype = oct_codes_dtype(g);
         args.residual_scale = oct_range_for(&residual->range, g->training).scale;
     } else if (residual) {
         args.residual = oct_buffer_data(residual->real);
@@ -213,7 +213,7 @@ enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, 
         OCT_TRY(set_range(g, node, &args, amax_known));
     if (out->need_codes) {
         args.x = oct_buffer_data(out->codes);
-        args.x_dtype = OCT_S8;
+        args.x_dtype = oct_codes_dtype(g);
         args.x_range = oct_range_for(&out->range, g->training);
         args.trunk = oct_buffer_data(out->real);
         args.trunk_dtype = out->real_dtype;
@@ -223,7 +223,11 @@ enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, 
     }
     if (g->training)
         keep_for_backward(g, node, &args);
-    return g->backend->act_fwd(g->backend, &args);
+    OCT_TRY(g->backend->act_fwd(g->backend, &args));
+    if (!out->need_codes || !g->numerics->emulated)
+        return OCT_OK;
+    const struct oct_reals emulated = {out->codes, OCT_F32, oct_value_elements(out)};
+    return oct_put_on_grid(g, &emulated, &args.x_range, NULL);
 }
 
 void oct_activation_trace(struct oct_graph *g, const struct oct_node *node)
@@ -242,6 +246,6 @@ void oct_activation_trace(struct oct_graph *g, const struct oct_node *node)
         oct_trace(g, node, "mask", OCT_U8, self->mask, (elements + 7) / 8);
         oct_trace(g, node, "inside", OCT_U8, self->inside, (elements + 7) / 8);
     }
-    oct_trace(g, node, "codes", OCT_S8, out->codes, elements);
+    oct_trace(g, node, "codes", oct_codes_dtype(g), out->codes, elements);
     oct_trace(g, node, "real", out->real_dtype, out->real, elements);
 }

@@ -2,6 +2,7 @@
  * values, codes. See activation.h. */
 #include "graph/layers/activation.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 /* One form of dY in codes: buffers that live from here to the convolution's backward. */
@@ -16,8 +17,8 @@ static void book_error_codes(struct oct_graph *g, struct oct_node *node, const c
     char name[96];
 
     snprintf(name, sizeof name, "%s.%s", conv->name, what);
-    *hi = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s", name);
-    if (policy->format == OCT_FORMAT_INT16)
+    *hi = oct_plan_book(g->plan, oct_codes_bytes(g, y), now, last, "%s", name);
+    if (policy->format == OCT_FORMAT_INT16 && !g->numerics->emulated)
         *lo = oct_plan_book(g->plan, (size_t)oct_value_elements(y), now, last, "%s.lo", name);
     oct_range_book(g->plan, range, count, policy, false, name);
     oct_graph_range_state(g, range, name);
@@ -58,6 +59,7 @@ static void book_operands(struct oct_graph *g, struct oct_node *node)
     pre->saturated = oct_node_book(g, node, 16, OCT_PERSISTENT, 0, "saturated");
     if (copies_are_equal(pre))
         pre->need_channel = false;
+    assert(!pre->layer.emulated || !pre->need_channel || !pre->need_tensor); /* has one form */
     if (pre->need_channel) {
         bool per_channel = pre->layer.role[OCT_ROLE_DY_DW].granularity == OCT_PER_CHANNEL;
         book_error_codes(g, node, "dy_dw", OCT_ROLE_DY_DW, per_channel ? y->c : 1, &pre->dy_channel,
@@ -285,6 +287,25 @@ static bool wants_evidence(const struct oct_pre *pre)
            dw->refresh == OCT_REFRESH_LAST || dx->refresh == OCT_REFRESH_LAST;
 }
 
+/* Where emulated codes of dy are, and their range. */
+static struct oct_buffer *emulated_error(
+    const struct oct_pre *pre, const struct oct_range_state **range)
+{
+    *range = pre->need_channel ? &pre->channel_range : &pre->tensor_range;
+    return pre->need_channel ? pre->dy_channel : pre->dy_tensor;
+}
+
+/* What apply has left there goes through its grid. */
+static enum oct_status emulate_error(struct oct_graph *g, const struct oct_value *y)
+{
+    const struct oct_pre *pre = y->pre;
+    const struct oct_range_state *state;
+    const struct oct_reals dy = {emulated_error(pre, &state), OCT_F32, oct_value_elements(y)};
+    const struct oct_range range = oct_range_now(state);
+    int64_t *saturated = oct_buffer_data(pre->saturated);
+    return oct_put_on_grid(g, &dy, &range, &saturated[pre->need_channel ? 0 : 1]);
+}
+
 /* Codes of dy for its two products, each with a scale set before. */
 static enum oct_status quantise_error(
     struct oct_graph *g, struct oct_node *node, struct oct_bn_bwd_apply_args *args)
@@ -294,6 +315,14 @@ static enum oct_status quantise_error(
     bool exact = needs_exact(g, pre);
 
     OCT_TRY(set_error_ranges(g, node, exact));
+    if (!exact && wants_evidence(pre))
+        gather_evidence(self, pre, args);
+    if (pre->layer.emulated) {
+        const struct oct_range_state *range;
+        args->dy = oct_buffer_data(emulated_error(pre, &range));
+        args->dy_dtype = OCT_F32;
+        return OCT_OK;
+    }
     if (pre->need_channel) {
         args->q_channel = oct_buffer_data(pre->dy_channel);
         args->q_channel_lo = oct_buffer_data(pre->dy_channel_lo);
@@ -305,8 +334,6 @@ static enum oct_status quantise_error(
         args->range_tensor = oct_range_now(&pre->tensor_range);
     }
     args->saturated = oct_buffer_data(pre->saturated);
-    if (!exact && wants_evidence(pre))
-        gather_evidence(self, pre, args);
     return OCT_OK;
 }
 
@@ -331,7 +358,8 @@ static enum oct_status apply(struct oct_graph *g, struct oct_node *node)
         args.d_residual_dtype = residual->grad_dtype;
         args.d_residual_mode = oct_value_grad_mode(residual, node);
     }
-    return g->backend->bn_bwd_apply(g->backend, &args);
+    OCT_TRY(g->backend->bn_bwd_apply(g->backend, &args));
+    return pre && pre->layer.emulated ? emulate_error(g, y) : OCT_OK;
 }
 
 /* dY as it was before quantisation, in a pass of its own that has no other output. */
@@ -360,8 +388,8 @@ static void trace(struct oct_graph *g, const struct oct_node *node)
         oct_trace(g, node, "dy", y->grad_dtype, y->grad, elements);
         return;
     }
-    oct_trace(g, node, "dy_dw", OCT_S8, pre->dy_channel, elements);
-    oct_trace(g, node, "dy_dx", OCT_S8, pre->dy_tensor, elements);
+    oct_trace(g, node, "dy_dw", oct_codes_dtype(g), pre->dy_channel, elements);
+    oct_trace(g, node, "dy_dx", oct_codes_dtype(g), pre->dy_tensor, elements);
     oct_trace(g, node, "dy", g->numerics->act_dtype, pre->dy_real, elements);
 }
 

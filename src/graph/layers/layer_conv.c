@@ -17,7 +17,7 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
 
     OCT_TRY(oct_product_resolve(g, node, x->need_grad));
     pre->layer = *layer;
-    pre->integer = layer->fprop;
+    pre->integer = oct_is_int8(layer, layer->fprop);
     *(layer->fprop ? &x->need_codes : &x->need_real) = true;
     *(layer->wgrad ? &x->need_codes : &x->need_real) = true;
     pre->need_channel = layer->wgrad;
@@ -64,13 +64,14 @@ static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
 }
 
 static struct oct_operand conv_x(
-    const struct oct_graph *g, const struct oct_node *node, bool integer)
+    const struct oct_graph *g, const struct oct_node *node, bool quantised)
 {
     const struct oct_value *x = &g->values[node->in[0]];
-    struct oct_operand operand = {.dtype = OCT_S8, .planes = 1};
-    if (integer) {
+    struct oct_operand operand = {.dtype = oct_codes_dtype(g), .planes = 1};
+    if (quantised) {
         operand.data = oct_buffer_data(x->codes);
-        operand.scale = oct_range_for(&x->range, g->training).scale;
+        if (operand.dtype == OCT_S8)
+            operand.scale = oct_range_for(&x->range, g->training).scale;
     } else {
         operand.dtype = x->real_dtype;
         operand.data = oct_buffer_data(x->real);

@@ -31,7 +31,8 @@ static enum oct_status image_book(struct oct_graph *g, struct oct_node *node)
         return OCT_OK;
     self->amax =
         oct_plan_book(g->plan, 4 * (size_t)out->c, moment, moment, "%s.channel_amax", out->name);
-    out->codes = oct_plan_book(g->plan, (size_t)elements, moment, moment, "%s.codes", out->name);
+    out->codes =
+        oct_plan_book(g->plan, oct_codes_bytes(g, out), moment, moment, "%s.codes", out->name);
     oct_range_book(g->plan, &out->range, 1, &g->numerics->role[OCT_ROLE_X], true, out->name);
     oct_graph_range_state(g, &out->range, out->name);
     oct_plan_workspace(
@@ -59,11 +60,14 @@ static enum oct_status image_quantise(struct oct_graph *g, struct oct_node *node
         OCT_TRY(oct_range_from_amax(backend, &out->range, stats.amax, out->c));
         OCT_TRY(oct_range_average(backend, &out->range));
     }
+    const struct oct_range range = oct_range_for(&out->range, g->training);
+    if (g->numerics->emulated) /* self->real is f32: so is act_dtype */
+        return oct_emulate_codes(g, self->real, out->codes, oct_value_elements(out), &range);
     struct oct_quantise_args quantise = {.rows = rows,
         .channels = out->c,
         .x = oct_buffer_data(self->real),
         .dtype = self->dtype,
-        .range = oct_range_for(&out->range, g->training),
+        .range = range,
         .step = step,
         .q = oct_buffer_data(out->codes),
         .flag = &step->flag};
@@ -91,7 +95,7 @@ static enum oct_status image_forward(struct oct_graph *g, struct oct_node *node)
     if (out->need_codes)
         OCT_TRY(image_quantise(g, node));
     oct_op_end(g, node, "forward", begin);
-    oct_trace(g, node, "codes", OCT_S8, out->codes, elements);
+    oct_trace(g, node, "codes", oct_codes_dtype(g), out->codes, elements);
     return OCT_OK;
 }
 

@@ -50,7 +50,7 @@ static void book_input(struct oct_graph *g, struct oct_node *node)
         return;
     }
     if (integer) {
-        self->x_codes = oct_node_book(g, node, elements, now, back, "x_codes");
+        self->x_codes = oct_node_book(g, node, oct_codes_bytes(g, x), now, back, "x_codes");
         self->x_amax = oct_node_book(g, node, 4 * (size_t)x->c, now, now, "x_amax");
         book_range(g, node, &self->x_range, 1, &node->layer.role[OCT_ROLE_X], true, "x");
     }
@@ -67,20 +67,20 @@ static void book_error(struct oct_graph *g, struct oct_node *node)
     const struct oct_value *y = oct_out(g, node);
     const struct oct_policy *dw = &layer->role[OCT_ROLE_DY_DW];
     const struct oct_policy *dx = &layer->role[OCT_ROLE_DY_DX];
-    size_t elements = (size_t)oct_value_elements(y);
+    size_t elements = (size_t)oct_value_elements(y), codes = oct_codes_bytes(g, y);
     int back = oct_backward_moment(g, node);
 
     self->dy_amax = oct_node_book(g, node, 4 * (size_t)y->c, back, back, "dy_amax");
     if (layer->wgrad) {
         bool per_channel = dw->granularity == OCT_PER_CHANNEL;
-        self->dy_channel = oct_node_book(g, node, elements, back, back, "dy_dw");
-        if (dw->format == OCT_FORMAT_INT16)
+        self->dy_channel = oct_node_book(g, node, codes, back, back, "dy_dw");
+        if (dw->format == OCT_FORMAT_INT16 && !layer->emulated)
             self->dy_channel_lo = oct_node_book(g, node, elements, back, back, "dy_dw_lo");
         book_range(g, node, &self->channel_range, per_channel ? y->c : 1, dw, false, "dy_dw");
     }
     if (layer->dgrad) {
-        self->dy_tensor = oct_node_book(g, node, elements, back, back, "dy_dx");
-        if (dx->format == OCT_FORMAT_INT16)
+        self->dy_tensor = oct_node_book(g, node, codes, back, back, "dy_dx");
+        if (dx->format == OCT_FORMAT_INT16 && !layer->emulated)
             self->dy_tensor_lo = oct_node_book(g, node, elements, back, back, "dy_dx_lo");
         book_range(g, node, &self->tensor_range, 1, dx, false, "dy_dx");
     }
@@ -146,12 +146,15 @@ static enum oct_status quantise_input(struct oct_graph *g, struct oct_node *node
             oct_range_from_amax(g->backend, &self->x_range, oct_buffer_data(self->x_amax), x->c));
         OCT_TRY(oct_range_average(g->backend, &self->x_range));
     }
+    const struct oct_range range = oct_range_for(&self->x_range, g->training);
+    if (node->layer.emulated)
+        return oct_emulate_codes(g, x->real, self->x_codes, oct_value_elements(x), &range);
     struct oct_quantise_args args = {.rows = x->n,
         .channels = x->c,
         .rows_per_sample = 1,
         .x = oct_buffer_data(x->real),
         .dtype = OCT_F32,
-        .range = oct_range_for(&self->x_range, g->training),
+        .range = range,
         .step = step,
         .q = oct_buffer_data(self->x_codes),
         .flag = &step->flag};
@@ -168,8 +171,10 @@ static struct oct_operand linear_x(
         operand.data = oct_buffer_data(x->codes);
         operand.scale = oct_range_for(&x->range, g->training).scale;
     } else if (integer) {
+        operand.dtype = oct_codes_dtype(g);
         operand.data = oct_buffer_data(self->x_codes);
-        operand.scale = oct_range_for(&self->x_range, g->training).scale;
+        if (operand.dtype == OCT_S8)
+            operand.scale = oct_range_for(&self->x_range, g->training).scale;
     } else {
         operand.dtype = g->numerics->act_dtype;
         operand.data = oct_buffer_data(self->x_real ? self->x_real : x->real);
@@ -201,19 +206,22 @@ static enum oct_status linear_forward(struct oct_graph *g, struct oct_node *node
 }
 
 static enum oct_status quantise_error(struct oct_graph *g, struct oct_node *node,
-    const struct oct_range_state *range, enum oct_role role, const struct oct_buffer *hi,
+    const struct oct_range_state *state, enum oct_role role, struct oct_buffer *hi,
     const struct oct_buffer *lo)
 {
     const struct linear *self = node->self;
     const struct oct_value *y = oct_out(g, node);
     struct oct_step_state *step = oct_buffer_data(g->step);
-    OCT_TRY(oct_range_from_amax(g->backend, range, oct_buffer_data(self->dy_amax), y->c));
+    const struct oct_range range = oct_range_now(state);
+    OCT_TRY(oct_range_from_amax(g->backend, state, oct_buffer_data(self->dy_amax), y->c));
+    if (node->layer.emulated)
+        return oct_emulate_codes(g, y->grad, hi, oct_value_elements(y), &range);
     struct oct_quantise_args args = {.rows = y->n,
         .channels = y->c,
         .rows_per_sample = 1,
         .x = oct_buffer_data(y->grad),
         .dtype = OCT_F32,
-        .range = oct_range_now(range),
+        .range = range,
         .rounding = node->layer.role[role].rounding,
         .tensor = (uint32_t)node->index,
         .step = step,

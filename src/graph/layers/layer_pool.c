@@ -24,7 +24,8 @@ static enum oct_status max_pool_book(struct oct_graph *g, struct oct_node *node)
 
     self->winner = oct_plan_book(g->plan, elements, now, back, "%s.winner", node->name);
     if (out->need_codes) {
-        out->codes = oct_plan_book(g->plan, elements, now, now, "%s.codes", node->name);
+        out->codes =
+            oct_plan_book(g->plan, oct_codes_bytes(g, out), now, now, "%s.codes", node->name);
         out->range = x->range;
         oct_plan_use(x->codes, now);
     }
@@ -48,7 +49,7 @@ static enum oct_status max_pool_forward(struct oct_graph *g, struct oct_node *no
     if (out->need_codes) {
         args.x = oct_buffer_data(x->codes);
         args.y = oct_buffer_data(out->codes);
-        args.x_dtype = args.y_dtype = OCT_S8;
+        args.x_dtype = args.y_dtype = oct_codes_dtype(g);
         OCT_TRY(g->backend->pool(g->backend, &args));
     }
     if (out->need_real) { /* where both exist, the finer one names the winners */
@@ -58,7 +59,7 @@ static enum oct_status max_pool_forward(struct oct_graph *g, struct oct_node *no
         OCT_TRY(g->backend->pool(g->backend, &args));
     }
     oct_op_end(g, node, "forward", begin);
-    oct_trace(g, node, "codes", OCT_S8, out->codes, oct_value_elements(out));
+    oct_trace(g, node, "codes", oct_codes_dtype(g), out->codes, oct_value_elements(out));
     oct_trace(g, node, "real", out->real_dtype, out->real, oct_value_elements(out));
     return OCT_OK;
 }
@@ -124,7 +125,7 @@ static enum oct_status global_pool_forward(struct oct_graph *g, struct oct_node 
     struct oct_pool_args args = {.shape = self->shape,
         .average = 1,
         .x = oct_buffer_data(x->need_codes ? x->codes : x->real),
-        .x_dtype = x->need_codes ? OCT_S8 : x->real_dtype,
+        .x_dtype = x->need_codes ? oct_codes_dtype(g) : x->real_dtype,
         .y = oct_buffer_data(out->real),
         .y_dtype = out->real_dtype};
     if (x->need_codes)

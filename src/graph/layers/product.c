@@ -62,6 +62,7 @@ static void book_packs(struct oct_graph *g, struct oct_node *node)
     struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
     struct oct_policy policy = layer->role[OCT_ROLE_W_FWD];
+    bool fprop = oct_is_int8(layer, layer->fprop), dgrad = oct_is_int8(layer, layer->dgrad);
     bool wide = policy.format == OCT_FORMAT_INT16;
 
     if (g->params[self->weight].initial_value == 0.0f) /* no range of its own to begin with */
@@ -69,13 +70,16 @@ static void book_packs(struct oct_graph *g, struct oct_node *node)
     oct_range_book(g->plan, &self->w_range, 1, &policy, false, node->name);
     if (policy.clip == OCT_CLIP_EMA)
         oct_graph_range_state(g, &self->w_range, g->params[self->weight].name);
-    self->w_fprop = book_pack(g, node, false, layer->fprop, "w_fprop");
-    if (layer->fprop && wide)
+    if (layer->emulated)
+        self->w_emulated = oct_plan_book(g->plan, 4 * (size_t)g->params[self->weight].count,
+            OCT_PERSISTENT, 0, "%s.w_emulated", node->name);
+    self->w_fprop = book_pack(g, node, false, fprop, "w_fprop");
+    if (fprop && wide)
         self->w_fprop_lo = book_pack(g, node, false, true, "w_fprop_lo");
     if (!self->has_dgrad)
         return;
-    self->w_dgrad = book_pack(g, node, true, layer->dgrad, "w_dgrad");
-    if (layer->dgrad && wide)
+    self->w_dgrad = book_pack(g, node, true, dgrad, "w_dgrad");
+    if (dgrad && wide)
         self->w_dgrad_lo = book_pack(g, node, true, true, "w_dgrad_lo");
 }
 
@@ -110,18 +114,19 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
     size_t bytes = 0;
 
     struct oct_conv_fprop_args fprop = {.shape = node->shape,
-        .x = shape_of_operand(g, layer->fprop, role[OCT_ROLE_X].format, 0),
-        .w = shape_of_operand(g, layer->fprop, role[OCT_ROLE_W_FWD].format, 0),
+        .x = shape_of_operand(g, oct_is_int8(layer, layer->fprop), role[OCT_ROLE_X].format, 0),
+        .w = shape_of_operand(g, oct_is_int8(layer, layer->fprop), role[OCT_ROLE_W_FWD].format, 0),
         .bias = biased ? &bias_present : NULL,
         .y_dtype = y->pre && oct_is_integer_only(g) ? OCT_S8 : y->real_dtype,
-        .stats = layer->fprop && !biased ? &stats : NULL};
+        .stats = oct_is_int8(layer, layer->fprop) && !biased ? &stats : NULL};
     OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
     oct_plan_workspace(g->plan, bytes);
 
     for (int mode = 0; mode < 2; mode++) {
         struct oct_conv_wgrad_args wgrad = {.shape = node->shape,
-            .x = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_X].format, 0),
-            .dy = shape_of_operand(g, layer->wgrad, role[OCT_ROLE_DY_DW].format, per_k),
+            .x = shape_of_operand(g, oct_is_int8(layer, layer->wgrad), role[OCT_ROLE_X].format, 0),
+            .dy = shape_of_operand(
+                g, oct_is_int8(layer, layer->wgrad), role[OCT_ROLE_DY_DW].format, per_k),
             .mode = mode ? OCT_ACCUMULATE : OCT_OVERWRITE};
         OCT_TRY(g->backend->conv_wgrad_check(g->backend, &wgrad, &bytes));
         oct_plan_workspace(g->plan, bytes);
@@ -129,8 +134,10 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
 
     for (int mode = 0; self->has_dgrad && mode < 2; mode++) {
         struct oct_conv_dgrad_args dgrad = {.shape = node->shape,
-            .dy = shape_of_operand(g, layer->dgrad, role[OCT_ROLE_DY_DX].format, 0),
-            .w = shape_of_operand(g, layer->dgrad, role[OCT_ROLE_W_DX].format, 0),
+            .dy = shape_of_operand(
+                g, oct_is_int8(layer, layer->dgrad), role[OCT_ROLE_DY_DX].format, 0),
+            .w = shape_of_operand(
+                g, oct_is_int8(layer, layer->dgrad), role[OCT_ROLE_W_DX].format, 0),
             .dx_dtype = x->grad_dtype,
             .mode = mode ? OCT_ACCUMULATE : OCT_OVERWRITE};
         OCT_TRY(g->backend->conv_dgrad_check(g->backend, &dgrad, &bytes));
@@ -161,8 +168,10 @@ static enum oct_status book_sample(struct oct_graph *g, struct oct_node *node)
 
     if (!g->with_samples || !node->layer.wgrad)
         return OCT_OK;
-    self->x_sample = oct_plan_book(g->plan, 4 * (size_t)oct_value_elements(&g->values[node->in[0]]),
-        back, back, "%s.x_sample", node->name);
+    if (!node->layer.emulated) /* else x is f32 as it is */
+        self->x_sample =
+            oct_plan_book(g->plan, 4 * (size_t)oct_value_elements(&g->values[node->in[0]]), back,
+                back, "%s.x_sample", node->name);
     self->dw_sample = oct_plan_book(
         g->plan, 4 * (size_t)g->params[self->weight].count, back, back, "%s.dw_sample", node->name);
     struct oct_conv_wgrad_args args = sample_args(g, node, NULL);
@@ -217,7 +226,7 @@ struct oct_operand oct_product_w(const struct oct_graph *g, const struct oct_nod
 {
     const struct oct_product *self = node->self;
     const struct oct_layer_numerics *layer = &node->layer;
-    bool integer = dgrad ? layer->dgrad : layer->fprop;
+    bool integer = oct_is_int8(layer, dgrad ? layer->dgrad : layer->fprop);
     const struct oct_buffer *lo = dgrad ? self->w_dgrad_lo : self->w_fprop_lo;
     struct oct_operand operand = {.dtype = operand_dtype(g, integer),
         .planes = lo ? 2 : 1,
@@ -228,9 +237,11 @@ struct oct_operand oct_product_w(const struct oct_graph *g, const struct oct_nod
     return operand;
 }
 
-static struct oct_operand code_operand(
+static struct oct_operand code_operand(const struct oct_layer_numerics *layer,
     const struct oct_buffer *hi, const struct oct_buffer *lo, const struct oct_range_state *range)
 {
+    if (layer->emulated)
+        return float_operand(OCT_F32, hi);
     struct oct_operand operand = {.dtype = OCT_S8,
         .planes = lo ? 2 : 1,
         .data = oct_buffer_data(hi),
@@ -245,12 +256,12 @@ enum oct_status oct_product_wgrad(struct oct_graph *g, struct oct_node *node,
 {
     const struct oct_product *self = node->self;
     const struct oct_param *weight = &g->params[self->weight];
-    bool integer = node->layer.wgrad;
+    bool quantised = node->layer.wgrad;
     double begin = oct_op_begin(g);
     struct oct_conv_wgrad_args args = {.shape = node->shape,
         .x = *x,
-        .dy = integer ? code_operand(dy->channel, dy->channel_lo, dy->channel_range)
-                      : float_operand(dy->real_dtype, dy->real),
+        .dy = quantised ? code_operand(&node->layer, dy->channel, dy->channel_lo, dy->channel_range)
+                        : float_operand(dy->real_dtype, dy->real),
         .dw = oct_buffer_data(weight->grad),
         .mode = g->grad_mode,
         .workspace = oct_plan_workspace_data(g->plan)};
@@ -285,10 +296,13 @@ enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
     const struct oct_product *self = node->self;
     const struct oct_param *weight = &g->params[self->weight];
 
-    if (!oct_is_sampled(g) || !self->x_sample)
+    if (!oct_is_sampled(g) || !self->dw_sample)
         return OCT_OK;
     struct oct_conv_wgrad_args args = sample_args(g, node, dy);
-    OCT_TRY(numbers_of_codes(g, node, x));
+    if (self->x_sample)
+        OCT_TRY(numbers_of_codes(g, node, x));
+    else
+        args.x = *x;
     OCT_TRY(g->backend->conv_wgrad(g->backend, &args));
     g->observer->gradients(g->observer->user, node, weight->grad->data, args.dw, weight->count);
     return OCT_OK;
@@ -297,11 +311,11 @@ enum oct_status oct_product_sample(struct oct_graph *g, struct oct_node *node,
 enum oct_status oct_product_dgrad(
     struct oct_graph *g, struct oct_node *node, const struct oct_gradient *dy, struct oct_value *x)
 {
-    bool integer = node->layer.dgrad;
+    bool quantised = node->layer.dgrad;
     double begin = oct_op_begin(g);
     struct oct_conv_dgrad_args args = {.shape = node->shape,
-        .dy = integer ? code_operand(dy->tensor, dy->tensor_lo, dy->tensor_range)
-                      : float_operand(dy->real_dtype, dy->real),
+        .dy = quantised ? code_operand(&node->layer, dy->tensor, dy->tensor_lo, dy->tensor_range)
+                        : float_operand(dy->real_dtype, dy->real),
         .w = oct_product_w(g, node, true),
         .dx = oct_buffer_data(x->grad),
         .dx_dtype = x->grad_dtype,
@@ -321,7 +335,7 @@ static enum oct_status pack(
     struct oct_step_state *step = oct_buffer_data(g->step);
     const struct oct_param *weight = &g->params[self->weight];
     struct oct_weight_pack_args args = {.shape = node->shape,
-        .w = oct_buffer_data(weight->value),
+        .w = oct_buffer_data(self->w_emulated ? self->w_emulated : weight->value),
         .dtype = operand_dtype(g, integer),
         .planes = integer && self->w_range.code_max == OCT_CODE16_MAX ? 2 : 1,
         .range = oct_range_now(&self->w_range),
@@ -339,10 +353,15 @@ enum oct_status oct_product_prepare(struct oct_graph *g, struct oct_node *node)
     const struct oct_layer_numerics *layer = &node->layer;
     const struct oct_range_evidence evidence = {
         .amax = oct_buffer_data(g->params[self->weight].amax), .amax_count = 1};
+    const struct oct_param *weight = &g->params[self->weight];
+    const struct oct_range range = oct_range_now(&self->w_range);
+    bool fprop = oct_is_int8(layer, layer->fprop), dgrad = oct_is_int8(layer, layer->dgrad);
 
     OCT_TRY(oct_range_adapt(g->backend, &self->w_range, &evidence));
-    if (!self->has_dgrad || layer->fprop == layer->dgrad)
-        return pack(g, node, true, self->has_dgrad, layer->fprop);
-    OCT_TRY(pack(g, node, true, false, layer->fprop));
-    return pack(g, node, false, true, layer->dgrad);
+    if (self->w_emulated)
+        OCT_TRY(oct_emulate_codes(g, weight->value, self->w_emulated, weight->count, &range));
+    if (!self->has_dgrad || fprop == dgrad)
+        return pack(g, node, true, self->has_dgrad, fprop);
+    OCT_TRY(pack(g, node, true, false, fprop));
+    return pack(g, node, false, true, dgrad);
 }

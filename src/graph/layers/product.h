@@ -11,13 +11,14 @@ struct oct_product {
     struct oct_range_state w_range;
     struct oct_buffer *w_fprop, *w_fprop_lo; /* packs */
     struct oct_buffer *w_dgrad, *w_dgrad_lo;
+    struct oct_buffer *w_emulated; /* f32: the weight on its grid, where codes are emulated */
     struct oct_buffer *x_sample, *dw_sample; /* f32, in sampled steps */
 };
 
 /* The error dY in every form that was made. */
 struct oct_gradient {
-    struct oct_buffer *channel, *channel_lo; /* codes for wgrad */
-    struct oct_buffer *tensor, *tensor_lo;   /* codes for dgrad */
+    struct oct_buffer *channel, *channel_lo; /* codes for wgrad, s8 or emulated */
+    struct oct_buffer *tensor, *tensor_lo;   /* codes for dgrad, likewise */
     struct oct_buffer *real;
     enum oct_dtype real_dtype;
     const struct oct_range_state *channel_range, *tensor_range;
