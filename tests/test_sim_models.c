@@ -38,7 +38,7 @@ static void compare(const char *model, const char *scheme, const char *rounding)
     oct_options_init(&o);
     o.dataset = "synthetic";
     o.synthetic_images = 64;
-    o.synthetic_size = strcmp(model, "lenet5") == 0 ? 28 : 16;
+    o.synthetic_size = strncmp(model, "lenet5", 6) == 0 ? 28 : 16;
     o.model = model;
     o.scheme = scheme;
     o.rounding = rounding;
@@ -69,6 +69,11 @@ static void compare_schemes(const char *model)
 Test(sim_models, lenet5)
 {
     compare_schemes("lenet5");
+}
+
+Test(sim_models, lenet5_bn)
+{
+    compare("lenet5_bn", "fqat", "nearest");
 }
 
 Test(sim_models, preact_resnet)
