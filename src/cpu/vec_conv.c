@@ -1,5 +1,6 @@
 #include "cpu/vec_conv.h"
 
+#include "base/bn.h"
 #include "base/shift.h"
 
 #include <immintrin.h>
@@ -81,9 +82,36 @@ INLINE void shift_groups(const struct oct_conv_epilogue *e, const void *acc, int
         shift_columns(e, acc, wide, first, e->columns - first);
 }
 
+/* Clipped channels. */
+INLINE void merged_columns(
+    const struct oct_conv_epilogue *e, const void *acc, int wide, int first, int columns)
+{
+    for (int i = 0; i < e->rows; i++) {
+        const int64_t from = (int64_t)i * e->acc_stride + first;
+        int8_t *out = (int8_t *)e->out + i * e->out_stride + first;
+        for (int j = 0; j < columns; j++) {
+            float f = wide ? (float)((const int64_t *)acc)[from + j]
+                           : (float)((const int32_t *)acc)[from + j];
+            f = f * e->multiplier[first + j] + e->bias[first + j];
+            out[j] = (int8_t)oct_bn_merged_code(f, e->lo[first + j], e->hi[first + j]);
+        }
+    }
+}
+
+INLINE void merged_groups(const struct oct_conv_epilogue *e, const void *acc, int wide)
+{
+    int first = 0;
+    for (; first + 16 <= e->columns; first += 16)
+        merged_columns(e, acc, wide, first, 16);
+    if (first < e->columns)
+        merged_columns(e, acc, wide, first, e->columns - first);
+}
+
 INLINE void finish(const struct oct_conv_epilogue *e, const void *acc, int wide)
 {
-    if (e->dtype == OCT_S8)
+    if (e->lo)
+        merged_groups(e, acc, wide);
+    else if (e->dtype == OCT_S8)
         shift_groups(e, acc, wide);
     else if (e->bias)
         finish_groups(e, acc, wide, e->dtype, e->mode, 1);
