@@ -208,6 +208,30 @@ Test(merged, evaluation_has_no_y)
     }
 }
 
+/* Evaluation has equal losses on every instruction set; the first layer has two planes. */
+Test(merged, evaluation_has_equal_losses_everywhere)
+{
+    static const char *const isas[] = {"c", "vnni", "amx-emulated", "simulate"};
+    double first = 0.0, steps[3];
+    int compared = 0;
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        struct oct_options o = run_options("fqat");
+        struct oct_eval_result result;
+        oct_trainer *t = NULL;
+        o.isa = isas[i];
+        if (oct_trainer_open(&o, &t) != OCT_OK)
+            continue; /* not on this machine */
+        run_steps(t, 3, steps);
+        cr_assert_eq(oct_trainer_evaluate(t, &result), OCT_OK, "%s", oct_last_error());
+        first = i == 0 ? result.loss : first;
+        cr_assert(memcmp(&result.loss, &first, sizeof first) == 0, "%s: %.17g, c: %.17g", isas[i],
+            result.loss, first);
+        compared++;
+        oct_trainer_close(t);
+    }
+    cr_assert_geq(compared, 3);
+}
+
 /* Codes that the nodes of a network made, one after the other. */
 struct codes {
     int8_t *q[64];

@@ -477,6 +477,7 @@ int oracle_merged_code(int64_t acc, const struct oracle_merged *channel)
     const float product = (float)((double)(float)acc * scale);
     double v = (float)((double)product + offset);
 
+    v = v != v ? 127.0 : v; /* NaN has the code of the upper bound */
     v = v < lo ? lo : v;
     v = v > hi ? hi : v;
     v = v > 127.0 ? 127.0 : v;

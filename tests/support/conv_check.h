@@ -165,7 +165,7 @@ static inline bool conv_tie_of(float acc, float multiplier, float *a, float *b)
 }
 
 /* Channels with means and deviations of a few tens of codes: either end clips, most values are
- * between; every fourth has a tie instead. Rows of `channel`: a, b, lo, hi. */
+ * between; every fourth has a tie instead, some are NaN. Rows of `channel`: a, b, lo, hi. */
 static inline void conv_fill_norm(const struct conv_problem *p, float *channel, float *inverse)
 {
     const struct conv_plan *q = &p->plan;
@@ -180,7 +180,7 @@ static inline void conv_fill_norm(const struct conv_problem *p, float *channel, 
         const float multiplier = p->x_scale * p->w_scale[q->per_k ? k : 0];
         const double deviation = (double)multiplier * sqrt(square * count / (double)p->y_count);
         channel[k] = (float)((r & 1 ? -0.8 : 0.6) / (deviation > 1e-30 ? deviation : 1.0));
-        channel[count + k] = b;
+        channel[count + k] = (r >> 18 & 15) == 5 ? NAN : b;
         channel[2 * count + k] = r & 2 ? 0.0f : b - 1.0f;
         channel[3 * count + k] = b + 1.0f;
         if (r >> 16 & 3 ||
