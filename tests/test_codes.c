@@ -2,6 +2,7 @@
  * scalar definitions against a second one. */
 #include "backend.h"
 #include "base/bn.h"
+#include "cpu/vec_mu8.h"
 #include "oracle/oracle_scheme.h"
 #include "quant/policy.h"
 #include "support/mirror.h"
@@ -65,6 +66,36 @@ Test(codes, mu_law_storage_codes_are_the_formula)
                 exact);
             cr_assert_eq(got, oracle_mu8_storage(v, code_max), "v %a", (double)v);
         }
+}
+
+static void expect_table_code(float v)
+{
+    for (int sign = 0; sign < 2; sign++) {
+        float x = sign ? -v : v;
+        int code = vi_mu8_codes(vf_set(x)).v[0];
+        cr_assert_eq(code, oct_quantise_on(OCT_GRID_MU8, x, 1.0f, OCT_CODE_MAX), "v %a: %d",
+            (double)x, code);
+    }
+}
+
+/* 64 floats on both sides of every integer and every step of the staircase, a sweep in between (the
+ * steps are where the definition has them, not more of them elsewhere), and what is no code. */
+Test(codes, mu_law_table_is_the_definition)
+{
+    for (int b = 0; b < 128; b++) {
+        uint32_t edge[2] = {oct_bits_of_f32((float)b), oct_bits_of_f32(oct_mu8_threshold[b])};
+        for (int k = 0; k < 2; k++)
+            for (uint32_t i = 0; i < 129; i++)
+                if (edge[k] + i >= 64)
+                    expect_table_code(oct_f32_of_bits(edge[k] + i - 64));
+        for (int i = 0; i < 4096; i++)
+            expect_table_code((float)b + (float)i / 4096.0f);
+    }
+    static const float odd[] = {0.0f, 1e-38f, 127.0f, 128.0f, 1e30f, INFINITY};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++)
+        expect_table_code(odd[i]);
+    cr_expect_eq(
+        vi_mu8_codes(vf_set(NAN)).v[0], oct_quantise_on(OCT_GRID_MU8, NAN, 1.0f, OCT_CODE_MAX));
 }
 
 Test(codes, every_grid_equals_the_oracle)

@@ -1,5 +1,6 @@
 /* Elementwise ops of the CPU backend against their oracles, bit for bit, on both instruction sets
  * and 1, 2, 3 threads, with guards around every output. */
+#include "cpu/vec_mu8.h"
 #include "oracle/oracle_ops.h"
 #include "support/cpu_ops.h"
 #include "support/elementwise_cases.h"
@@ -138,6 +139,33 @@ Test(ops, quantise_on_grids)
             snprintf(name, sizeof name, "quantise %s x%d grid case %d", v.isa, v.threads, i);
             check_quantise(v.backend, name, k);
         }
+    }
+}
+
+/* Both sides of every step of the mu-law staircase, which the CPU takes from a table. */
+Test(ops, quantise_meets_every_step_of_the_mu_law)
+{
+    enum { STEPS = 128, N = 6 * STEPS };
+    float x[N], inverse = 1.0f;
+    int8_t got[N], want[N];
+    uint32_t flag = 0;
+    for (int i = 0; i < N; i++) {
+        uint32_t step = oct_bits_of_f32(oct_mu8_threshold[i / 6]);
+        float v = oct_f32_of_bits(step + (uint32_t)(i % 3) - 1u);
+        x[i] = i % 6 < 3 ? v : -v;
+        want[i] = (int8_t)oct_quantise_on(OCT_GRID_MU8, x[i], inverse, 127);
+    }
+    EACH_VARIANT(v)
+    {
+        struct oct_quantise_args a = {.rows = N,
+            .channels = 1,
+            .x = x,
+            .dtype = OCT_F32,
+            .range = {.inverse = &inverse, .count = 1, .code_max = 127, .grid = OCT_GRID_MU8},
+            .q = got,
+            .flag = &flag};
+        cr_assert_eq(v.backend->quantise(v.backend, &a), OCT_OK, "%s", oct_last_error());
+        cr_assert(same_tensor(v.isa, OCT_S8, got, want, N, NULL, 0));
     }
 }
 

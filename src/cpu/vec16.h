@@ -149,6 +149,10 @@ V_INLINE vi vi_count(vi counts, vm mask)
 {
     return _mm512_mask_add_epi32(counts, mask, counts, _mm512_set1_epi32(1));
 }
+V_INLINE vm vi_positive(vi a)
+{
+    return _mm512_cmpgt_epi32_mask(a, _mm512_setzero_si512());
+}
 V_INLINE vi vi_load(const uint32_t *p)
 {
     return _mm512_loadu_si512(p);
@@ -371,6 +375,12 @@ V_INLINE vi vi_count(vi counts, vm mask)
 {
     V_EACH counts.v[l] -= mask.v[l];
     return counts;
+}
+V_INLINE vm vi_positive(vi a)
+{
+    vm r;
+    V_EACH r.v[l] = -(a.v[l] > 0);
+    return r;
 }
 V_INLINE vi vi_load(const uint32_t *p)
 {

@@ -3,7 +3,7 @@
 #ifndef OCT_VEC_INLINE_H
 #define OCT_VEC_INLINE_H
 
-#include "cpu/vec16.h"
+#include "cpu/vec_mu8.h"
 
 /* Element i of an f32, bf16 or s8 tensor as a float. */
 V_INLINE float oct_load(const void *x, enum oct_dtype dtype, int64_t i)
@@ -47,12 +47,15 @@ V_INLINE void oct_raise_amax(float *amax, int32_t magnitude)
         continue;
 }
 
-/* Codes of n values on a grid that is not uniform. One copy for all loops that may need it: theirs
- * stay as they are. */
+/* Codes of n values on a grid that is not uniform; there is room for n rounded up to 16 of them.
+ * One copy for all loops that may need it: theirs stay as they are. */
 __attribute__((unused, noinline)) static void oct_grid_codes(
     enum oct_grid grid, const float *v, int n, int code_max, int32_t *code)
 {
-    if (grid == OCT_GRID_MU8)
+    if (grid == OCT_GRID_MU8 && code_max == OCT_CODE_MAX)
+        for (int i = 0; i < n; i += 16)
+            vi_store((uint32_t *)code + i, vi_mu8_codes(vf_load_f32(v + i, v_lanes_of(n - i, 0))));
+    else if (grid == OCT_GRID_MU8)
         for (int i = 0; i < n; i++)
             code[i] = oct_quantise_on(OCT_GRID_MU8, v[i], 1.0f, code_max);
     else

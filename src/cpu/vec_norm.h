@@ -53,6 +53,11 @@ __attribute__((unused, noinline)) static void vi_grid_codes(
 {
     float x[OCT_NORM_UNIT];
     int32_t q[OCT_NORM_UNIT];
+    if (grid == OCT_GRID_MU8 && code_max == OCT_CODE_MAX) {
+        for (int k = 0; k < 4; k++)
+            code[k] = vi_mu8_codes(v[k]);
+        return;
+    }
     for (int k = 0; k < 4; k++)
         vf_store_f32(x + 16 * k, 16, v[k]);
     oct_grid_codes(grid, x, OCT_NORM_UNIT, code_max, q);

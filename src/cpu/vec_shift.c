@@ -11,11 +11,23 @@ V_INLINE int32_t aligned(int32_t v, int by, int left)
     return left ? v * ((int32_t)1 << by) : oct_align(v, by);
 }
 
+/* Bit k of the mask: v[k] > 0. */
+V_INLINE void store_gate(uint8_t *mask, int32_t *v, int n)
+{
+    uint16_t bits[UNIT / 16];
+    for (int k = n; k < UNIT; k++)
+        v[k] = 0;
+    for (int k = 0; k < UNIT / 16; k++)
+        bits[k] = (uint16_t)vm_bits(vi_positive(vi_load((const uint32_t *)v + 16 * k)));
+    memcpy(mask, bits, (size_t)(n + 7) / 8);
+}
+
 /* Codes of n elements from i on, bias[k] that of element i + k. Returns the largest magnitude. */
 V_INLINE int32_t shift_unit(const struct oct_act_shift_args *a, const int32_t *by,
     const int32_t *bias, int64_t i, int n, int left, int has_residual)
 {
-    const int lowest = a->relu ? 0 : -OCT_CODE_MAX;
+    const int lowest = a->relu ? 0 : -OCT_CODE_MAX, right = by[OCT_SHIFT_RIGHT];
+    const int32_t below = a->relu ? 0 : -1;
     const int8_t *restrict y8 = a->y, *restrict r = a->residual;
     const int32_t *restrict y32 = a->y;
     int8_t *restrict x = a->x;
@@ -28,16 +40,18 @@ V_INLINE int32_t shift_unit(const struct oct_act_shift_args *a, const int32_t *b
     for (int k = 0; has_residual && k < n; k++)
         v[k] += aligned(r[i + k], by[OCT_SHIFT_RESIDUAL], left);
     for (int k = 0; k < n; k++) {
-        int32_t magnitude = v[k] < 0 ? (a->relu ? 0 : -v[k]) : v[k];
+        int32_t negative = -v[k] & below; /* what counts of a sum below 0: nothing with a ReLU */
+        int32_t magnitude = v[k] > negative ? v[k] : negative;
         largest = magnitude > largest ? magnitude : largest;
-        x[i + k] = (int8_t)oct_shift_code(v[k], by[OCT_SHIFT_RIGHT], lowest);
     }
-    for (int at = 0; a->mask && at < n; at += 8) {
-        int bits = 0;
-        for (int k = at; k < at + 8 && k < n; k++)
-            bits |= (v[k] > 0) << (k - at);
-        a->mask[(i + at) / 8] = (uint8_t)bits;
-    }
+    if (right > 0) /* a loop for each direction: with the branch inside none is vectorised */
+        for (int k = 0; k < n; k++)
+            x[i + k] = (int8_t)oct_shift_code(v[k], right, lowest);
+    else
+        for (int k = 0; k < n; k++)
+            x[i + k] = (int8_t)oct_shift_code(v[k], right, lowest);
+    if (a->mask)
+        store_gate(a->mask + i / 8, v, n);
     return largest;
 }
 
