@@ -1,6 +1,7 @@
 /* The products' checks at plan time, and the entries that are a sweep (conv_sweep.h). */
 #include "backend_check.h"
 #include "conv_fold.h"
+#include "conv_merge.h"
 #include "conv_sweep.h"
 #include "conv_wgrad.h"
 
@@ -52,6 +53,12 @@ static enum oct_status check_sums(const char *op, const struct oct_conv_shape *v
     return OCT_OK;
 }
 
+/* In whole blocks of memory: the coefficients of a normalisation may follow. */
+static size_t fold_bytes(const struct oct_gpu_fold *fold, const struct oct_conv_fprop_args *a)
+{
+    return (oct_gpu_fold_bytes(fold, a->x.planes) + 255) / 256 * 256;
+}
+
 enum oct_status oct_cuda_conv_fprop_check(
     oct_backend *backend, const struct oct_conv_fprop_args *a, size_t *workspace)
 {
@@ -62,16 +69,22 @@ enum oct_status oct_cuda_conv_fprop_check(
     OCT_TRY(check_size("conv_fprop", &a->shape));
     OCT_TRY(check_size("conv_fprop", &fold.shape));
     OCT_TRY(check_sums("conv_fprop", &a->shape, 0));
-    *workspace = oct_gpu_fold_bytes(&fold, a->x.planes);
+    *workspace = fold_bytes(&fold, a) + (a->norm.a ? oct_cuda_merge_bytes(a->shape.k) : 0);
     return OCT_OK;
 }
 
 enum oct_status oct_cuda_conv_fprop(oct_backend *backend, const struct oct_conv_fprop_args *a)
 {
     struct oct_cuda *cuda = oct_cuda_of(backend);
+    const struct oct_gpu_fold fold = oct_gpu_fold_of(&a->shape);
     struct oct_operand x = a->x;
-    if (oct_gpu_fold_of(&a->shape).down)
+    struct oct_cuda_merged *merged = NULL;
+    if (fold.down)
         OCT_TRY(oct_cuda_fold(cuda, &a->shape, &a->x, a->workspace, &x));
+    if (a->norm.a) {
+        merged = (struct oct_cuda_merged *)((char *)a->workspace + fold_bytes(&fold, a));
+        OCT_TRY(oct_cuda_merge(cuda, a, merged));
+    }
     const struct oct_cuda_sweep_args sweep = {.shape = &a->shape,
         .x = &x,
         .w = &a->w,
@@ -79,6 +92,7 @@ enum oct_status oct_cuda_conv_fprop(oct_backend *backend, const struct oct_conv_
         .out = a->y,
         .dtype = a->y_dtype,
         .mode = OCT_OVERWRITE,
+        .merged = merged,
         .shift = a->shift,
         .relu = a->relu,
         .stats = a->stats,

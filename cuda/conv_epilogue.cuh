@@ -5,6 +5,7 @@
 #define OCT_CONV_EPILOGUE_CUH
 
 #include "backend.h"
+#include "conv_merge.h"
 #include "conv_tile.cuh"
 
 #include "base/shift.h"
@@ -17,7 +18,8 @@ struct oct_epilogue {
     struct oct_acc_stats stats;            /* sum NULL: none wanted */
     enum oct_dtype dtype;
     enum oct_write mode;
-    struct oct_shift shift; /* dtype s8 */
+    const struct oct_cuda_merged *merged; /* dtype s8, or NULL */
+    struct oct_shift shift;               /* dtype s8 without merged */
     int lowest;
     int w_scale_per_k;
     int rows, columns;    /* of the whole product */
@@ -120,11 +122,22 @@ static __device__ __forceinline__ oct_four_columns oct_load_shift_columns(
     return c;
 }
 
+static __device__ __forceinline__ oct_four_columns oct_load_merged_columns(
+    const oct_epilogue &e, int first)
+{
+    oct_four_columns c;
+    c.first = first;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        c.multiplier[i] = first < e.columns ? e.merged[first / OCT_MERGED_COLUMNS].scale[i] : 0.0f;
+    return c;
+}
+
 static __device__ __forceinline__ oct_four_columns oct_load_columns(
     const oct_epilogue &e, int first)
 {
     if (e.dtype == OCT_S8)
-        return oct_load_shift_columns(e, first);
+        return e.merged ? oct_load_merged_columns(e, first) : oct_load_shift_columns(e, first);
     oct_four_columns c;
     const float x_scale = e.x_scale[0];
     c.first = first;
@@ -191,24 +204,53 @@ static __device__ __forceinline__ int oct_epilogue_code(int64_t sum, int right, 
     return oct_shift_code64(sum, right, lowest);
 }
 
+/* Four codes, a byte each. */
+static __device__ __forceinline__ void oct_store_codes(
+    const oct_epilogue &e, int first, int64_t at, uint32_t word)
+{
+    int8_t *out = (int8_t *)e.out + at;
+    if (e.columns % 4 == 0) {
+        *(uint32_t *)out = word;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        if (first + i < e.columns)
+            out[i] = (int8_t)(word >> 8 * i);
+    }
+}
+
 /* Integers all the way. */
 template <class Sum>
-static __device__ __forceinline__ void oct_write_codes(
+static __device__ __forceinline__ void oct_write_shifted(
     const oct_epilogue &e, const oct_four_columns &c, int64_t at, const Sum *sums)
 {
-    const int right = e.shift.by[OCT_SHIFT_RIGHT], exist = e.columns - c.first;
-    int8_t *out = (int8_t *)e.out + at;
+    const int right = e.shift.by[OCT_SHIFT_RIGHT];
     uint32_t word = 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int code =
             oct_epilogue_code(sums[i] + __float_as_int(c.multiplier[i]), right, e.lowest);
-        word |= (uint32_t)(code & 0xff) << (8 * i);
-        if (e.columns % 4 != 0 && i < exist)
-            out[i] = (int8_t)code;
+        word |= (uint32_t)(code & 0xff) << 8 * i;
     }
-    if (e.columns % 4 == 0)
-        *(uint32_t *)out = word;
+    oct_store_codes(e, c.first, at, word);
+}
+
+/* Clipped channels. */
+template <class Sum>
+static __device__ __forceinline__ void oct_write_merged(
+    const oct_epilogue &e, const oct_four_columns &c, int64_t at, const Sum *sums)
+{
+    const oct_cuda_merged *const merged = e.merged + c.first / OCT_MERGED_COLUMNS;
+    const uint32_t lo = *(const uint32_t *)merged->lo, hi = *(const uint32_t *)merged->hi;
+    uint32_t word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float v = oct_real_of_sum(sums[i], c.multiplier[i]) + merged->offset[i];
+        const int code = oct_bn_merged_code(v, (int8_t)(lo >> 8 * i), (int8_t)(hi >> 8 * i));
+        word |= (uint32_t)(code & 0xff) << 8 * i;
+    }
+    oct_store_codes(e, c.first, at, word);
 }
 
 /* Four sums of one row to the output. */
@@ -218,7 +260,10 @@ static __device__ __forceinline__ void oct_write_four(
 {
     const int64_t at = oct_output_pixel(e, row) * e.columns + c.first;
     if (e.dtype == OCT_S8) {
-        oct_write_codes(e, c, at, sums);
+        if (e.merged)
+            oct_write_merged(e, c, at, sums);
+        else
+            oct_write_shifted(e, c, at, sums);
         return;
     }
     float v[4];

@@ -349,9 +349,20 @@ template <class T> struct sweep_bytes {
     enum { STAGE = (T::ROWS + T::COLUMNS) * OCT_SWEEP_STEP };
 };
 
+/* Blocks on a multiprocessor that the registers leave room for. Left alone the compiler gives a
+ * small tile a few more than four blocks have, for the epilogue alone; on sm_75 they are needed. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+enum { SMALL_TILE_BLOCKS = 4 };
+#else
+enum { SMALL_TILE_BLOCKS = 2 };
+#endif
+template <class T> struct sweep_blocks {
+    enum { LEAST = T::ROWS == 64 || T::COLUMNS == 16 ? SMALL_TILE_BLOCKS : 2 };
+};
+
 /* Sum is int32 for one plane of each operand, int64 where planes have to be combined. */
 template <class T, load_way LOAD, class Sum>
-static __global__ void __launch_bounds__(OCT_THREADS, 2)
+static __global__ void __launch_bounds__(OCT_THREADS, sweep_blocks<T>::LEAST)
     sweep_kernel(const __grid_constant__ sweep p)
 {
     extern __shared__ __align__(128) unsigned char shared[];
@@ -456,6 +467,7 @@ static oct_epilogue make_epilogue(
         e.stats = *a->stats;
     e.dtype = a->dtype;
     e.mode = a->mode;
+    e.merged = a->merged;
     e.shift = a->shift;
     e.lowest = a->relu ? 0 : -OCT_CODE_MAX;
     e.rows = s->images * s->h.out * s->w.out;

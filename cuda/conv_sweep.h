@@ -3,6 +3,7 @@
 #define OCT_CUDA_CONV_SWEEP_H
 
 #include "base/gpu_cut.h"
+#include "conv_merge.h"
 #include "cuda.h"
 
 #ifdef __cplusplus
@@ -18,8 +19,9 @@ struct oct_cuda_sweep_args {
     void *out;
     enum oct_dtype dtype;
     enum oct_write mode;
-    struct oct_shift shift; /* dtype s8 */
-    int relu;               /* dtype s8 */
+    const struct oct_cuda_merged *merged; /* dtype s8, or NULL */
+    struct oct_shift shift;               /* dtype s8 without merged */
+    int relu;
     const struct oct_acc_stats *stats;
     int tile; /* forced tile configuration, or 0 */
 };

@@ -80,9 +80,17 @@ struct oct_shift {
     int32_t *bias; /* s32[channels], at the sum's unit */
 };
 
+/* A normalisation with clipped channels, of a product that writes its codes. */
+struct oct_conv_norm {
+    const float *a, *b, *lo, *hi; /* f32[K]; all NULL: there is none */
+    const float *inverse;         /* f32[1], of the codes */
+};
+
 /* y[N,P,Q,K] = conv(x[N,H,W,C], w[K,R,S,C]) (+ bias[K]); y f32 or bf16, or from s8 s8.
  * s8: multiplier m_k = fl(sx * sw_k); y = round_y(fl(f32(acc) * m_k) (+ bias_k)).
- * y s8: y = oct_shift_code(acc + shift.bias_k, shift.by[RIGHT], relu ? 0 : -127), no float.
+ * y s8: y = oct_shift_code(acc + shift.bias_k, shift.by[RIGHT], relu ? 0 : -127), no float; with
+ * norm.a y = oct_bn_merged_code(fl(fl(f32(acc) scale) + offset), lo, hi) with these four from
+ * oct_bn_merge(a_k, b_k, {lo_k, hi_k}, m_k, inverse).
  * w.data is what weight_pack produced (s8) or KRSC f32/bf16. */
 struct oct_conv_fprop_args {
     struct oct_conv_shape shape;
@@ -90,6 +98,7 @@ struct oct_conv_fprop_args {
     const float *bias; /* f32[K] or NULL */
     void *y;
     enum oct_dtype y_dtype;
+    struct oct_conv_norm norm;         /* y s8 only: in place of shift and relu */
     struct oct_shift shift;            /* y s8 only */
     int relu;                          /* y s8 only */
     const struct oct_acc_stats *stats; /* s8 only, or NULL */

@@ -64,11 +64,29 @@ static enum oct_status check_shift_output(const struct oct_conv_fprop_args *a)
     return OCT_OK;
 }
 
+/* Codes of a normalisation that the product does along. */
+static enum oct_status check_norm_output(const struct oct_conv_fprop_args *a)
+{
+    const struct oct_conv_norm *n = &a->norm;
+    if (!n->a || !n->b || !n->lo || !n->hi || !n->inverse)
+        return oct_fail(OCT_ARG,
+            "conv_fprop: a part of the normalisation is missing: give a, b, lo, hi and inverse, or "
+            "none");
+    if (a->y_dtype != OCT_S8 || a->bias)
+        return oct_fail(OCT_ARG,
+            "conv_fprop: a normalisation with output %s%s: it makes s8 and has a bias itself",
+            oct_dtype_name(a->y_dtype), a->bias ? " and a bias" : "");
+    return OCT_OK;
+}
+
 enum oct_status oct_check_conv_fprop(const struct oct_conv_fprop_args *a)
 {
+    const struct oct_conv_norm *n = &a->norm;
     OCT_TRY(check_shape("conv_fprop", &a->shape));
     OCT_TRY(check_operand("conv_fprop", "x", &a->x, 0));
     OCT_TRY(check_operand("conv_fprop", "w", &a->w, 1));
+    if (n->a || n->b || n->lo || n->hi || n->inverse)
+        return check_norm_output(a);
     if (a->y_dtype == OCT_S8)
         return check_shift_output(a);
     return check_output("conv_fprop", a->y_dtype);

@@ -69,6 +69,8 @@ static void check_all(struct oct_cpu *cpu, const struct conv_problem *p)
     const struct oct_conv_shape *v = &p->plan.shape;
     if (!p->plan.per_k && v->r * v->s * v->c <= OCT_SHIFT_MAX_K)
         conv_check_codes(&runner, p);
+    else
+        conv_check_merged(&runner, p);
     conv_check_dgrad(&runner, p);
     conv_check_wgrad(&runner, p);
 }
@@ -393,6 +395,33 @@ Test(conv, refusals_name_what_was_asked)
         .dx_dtype = OCT_BF16};
     cr_assert_eq(cpu->table.conv_dgrad_check(&cpu->table, &a, &bytes), OCT_ARG);
     cr_assert(strstr(oct_last_error(), "dy has a scale per output channel"));
+    close_cpu(cpu);
+}
+
+Test(conv, refuses_a_normalisation_that_makes_no_sense)
+{
+    struct oct_cpu *cpu = open_cpu("c", 1);
+    const float one = 1.0f;
+    const struct oct_operand o = {OCT_S8, 1, NULL, NULL, &one, 0};
+    const struct oct_conv_fprop_args whole = {.shape = conv_square(1, 8, 4, 4, 3, 1, 1, 1),
+        .x = o,
+        .w = o,
+        .y_dtype = OCT_S8,
+        .norm = {&one, &one, &one, &one, &one}};
+    struct oct_conv_fprop_args a = whole;
+    size_t bytes;
+    cr_assert_eq(cpu->table.conv_fprop_check(&cpu->table, &a, &bytes), OCT_OK);
+    a.norm.inverse = NULL;
+    cr_assert_eq(cpu->table.conv_fprop_check(&cpu->table, &a, &bytes), OCT_ARG);
+    cr_assert(strstr(oct_last_error(), "part of the normalisation"), "%s", oct_last_error());
+    a = whole;
+    a.y_dtype = OCT_BF16;
+    cr_assert_eq(cpu->table.conv_fprop_check(&cpu->table, &a, &bytes), OCT_ARG);
+    cr_assert(strstr(oct_last_error(), "with output bf16"), "%s", oct_last_error());
+    a = whole;
+    a.bias = &one;
+    cr_assert_eq(cpu->table.conv_fprop_check(&cpu->table, &a, &bytes), OCT_ARG);
+    cr_assert(strstr(oct_last_error(), "and a bias"), "%s", oct_last_error());
     close_cpu(cpu);
 }
 

@@ -31,6 +31,7 @@ static void check_tiles(const struct conv_problem *p, int sm, int tile)
     mirror_wrap(&table, device);
     const struct conv_runner runner = {.backend = &table, .name = name};
     conv_check_fprop(&runner, p);
+    conv_check_merged(&runner, p);
     conv_check_dgrad(&runner, p);
     conv_check_wgrad(&runner, p);
     cr_assert_str_empty(gpusim_last_report());

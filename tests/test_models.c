@@ -20,7 +20,7 @@ static struct oct_options small_run(const char *model)
     o.dataset = "synthetic";
     o.synthetic_images = 128;
     o.model = model;
-    o.synthetic_size = strcmp(model, "lenet5") == 0 ? 28 : 16;
+    o.synthetic_size = strncmp(model, "lenet5", 6) == 0 ? 28 : 16;
     o.batch_size = 8;
     o.lr = 0.02;
     o.seed = 3;
@@ -55,6 +55,8 @@ Test(models, parameter_counts)
     } cases[] = {
         /* 6 x 25 + 6, 16 x 150 + 16, 120 x 400 + 120, 84 x 120 + 84, 10 x 84 + 10 */
         {"lenet5", 28, 10, 61706},
+        /* scale and shift of 6, 16 and 120 channels in place of their biases */
+        {"lenet5_bn", 28, 10, 61706 + 6 + 16 + 120},
         /* the known 9,231,114 less the 2,752 biases in front of BN */
         {"vgg11", 32, 10, 9228362},
         /* resnet20's 272,474: BN of 16 less 32, of the shortcuts 64 + 128 less; the first BN of a
@@ -96,6 +98,8 @@ Test(models, names)
         const char *model, *names[6];
     } cases[] = {
         {"lenet5", {"conv1.weight", "conv2.bias", "fc1.bias", "fc2.weight", "fc3.bias"}},
+        {"lenet5_bn",
+            {"conv1.weight", "bn1.weight", "bn2.bias", "bn3.weight", "fc1.weight", "fc3.bias"}},
         {"vgg11", {"features.0.weight", "features.1.bias", "features.25.weight",
                       "features.26.weight", "classifier.weight", "classifier.bias"}},
         {"preact_resnet8", {"conv1.weight", "layer1.0.bn1.weight", "layer2.0.downsample.0.weight",
@@ -223,6 +227,14 @@ static void compare_schemes(const char *model)
 Test(models, lenet5_has_equal_losses_everywhere, .timeout = 600)
 {
     compare_schemes("lenet5");
+}
+
+/* Clipped channels, the largest of them pooled. */
+Test(models, lenet5_bn_has_equal_losses_everywhere, .timeout = 600)
+{
+    struct oct_options o = small_run("lenet5_bn");
+    o.scheme = "fqat";
+    compare_isas(o, STEPS);
 }
 
 Test(models, preact_resnet_has_equal_losses_everywhere, .timeout = 600)

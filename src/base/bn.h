@@ -125,6 +125,33 @@ OCT_HD float oct_bn_clip_max(struct oct_bn_clip clip)
     return high > low ? high : low;
 }
 
+/* A clipped channel of evaluation, straight from accumulators to one-plane codes: y = acc *
+ * multiplier, z = clamp(a y + b, lo, hi) and q = rne(z inverse) as one multiplication, one addition
+ * and two bounds, in units of the code:
+ *     scale = fl(fl(multiplier a) inverse), offset = fl(b inverse),  lo, hi = code of the end
+ *     v = fl(fl(f32(acc) scale) + offset),  q = clamp(rne(v), lo, hi)
+ * Rounding is monotonic, so that this is rne(clamp(v, ends)), the order of a training step. Ends
+ * that are NaN have the code 127, as everywhere: no code is undefined. */
+struct oct_bn_merged {
+    float scale, offset;
+    int lo, hi;
+};
+
+OCT_HD struct oct_bn_merged oct_bn_merge(
+    float a, float b, struct oct_bn_clip clip, float multiplier, float inverse)
+{
+    struct oct_bn_merged merged = {multiplier * a * inverse, b * inverse,
+        oct_quantise(clip.lo, inverse, OCT_CODE_MAX), oct_quantise(clip.hi, inverse, OCT_CODE_MAX)};
+    return merged;
+}
+
+OCT_HD int oct_bn_merged_code(float v, int lo, int hi)
+{
+    int q = oct_quantise(v, 1.0f, OCT_CODE_MAX);
+    q = q > lo ? q : lo;
+    return q < hi ? q : hi;
+}
+
 /* One element of the input gradient. */
 OCT_HD float oct_bn_dy(float dz, float xhat, float a, float m1, float m2)
 {

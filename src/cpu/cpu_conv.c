@@ -86,6 +86,7 @@ static struct oct_sweep_args fprop_sweep(const struct oct_conv_fprop_args *a)
         .out = a->y,
         .dtype = a->y_dtype,
         .mode = OCT_OVERWRITE,
+        .norm = a->norm,
         .shift = a->shift,
         .relu = a->relu,
         .stats = a->stats,

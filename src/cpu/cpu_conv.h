@@ -76,8 +76,9 @@ struct oct_sweep_args {
     void *out;
     enum oct_dtype dtype;
     enum oct_write mode;
-    struct oct_shift shift; /* dtype s8 */
-    int relu;               /* dtype s8 */
+    struct oct_conv_norm norm; /* dtype s8 */
+    struct oct_shift shift;    /* dtype s8 without norm */
+    int relu;
     const struct oct_acc_stats *stats;
     void *workspace;
 };

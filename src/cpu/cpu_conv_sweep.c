@@ -209,19 +209,34 @@ static void multiply(const struct job *j, struct oct_tile_gemm *g, const int8_t 
 /* What differs from column to column. */
 struct columns {
     float multiplier[OCT_TILE_COLUMNS], bias[OCT_TILE_COLUMNS];
-    int32_t shift_bias[OCT_TILE_COLUMNS];
+    int32_t lo[OCT_TILE_COLUMNS], hi[OCT_TILE_COLUMNS], shift_bias[OCT_TILE_COLUMNS];
 };
+
+/* Column i of a block is channel k. */
+static void merge_column(const struct oct_conv_norm *n, struct columns *out, int i, int k)
+{
+    const struct oct_bn_clip clip = {n->lo[k], n->hi[k]};
+    const struct oct_bn_merged merged =
+        oct_bn_merge(n->a[k], n->b[k], clip, out->multiplier[i], n->inverse[0]);
+    out->multiplier[i] = merged.scale;
+    out->bias[i] = merged.offset;
+    out->lo[i] = merged.lo;
+    out->hi[i] = merged.hi;
+}
 
 /* A column block's, with zeros for the columns that pad it. */
 static void load_columns(const struct job *j, int first, int count, struct columns *out)
 {
     const struct oct_sweep_args *a = j->args;
+    const int codes = a->dtype == OCT_S8 && !a->norm.a;
     for (int i = 0; i < count; i++) {
-        int k = first + i, exists = k < j->sweep.columns, codes = a->dtype == OCT_S8;
+        int k = first + i, exists = k < j->sweep.columns;
         out->multiplier[i] =
             exists && !codes ? a->x->scale[0] * a->w->scale[a->w->scale_per_k ? k : 0] : 0.0f;
         out->bias[i] = exists && a->bias ? a->bias[k] : 0.0f;
         out->shift_bias[i] = exists && codes ? a->shift.bias[k] : 0;
+        if (exists && a->norm.a)
+            merge_column(&a->norm, out, i, k);
     }
 }
 
@@ -235,9 +250,11 @@ static void write_block(const struct job *j, const struct block *b, int first, i
     struct oct_conv_epilogue e = {.columns = clamp(s->columns - first, 0, columns),
         .acc_stride = columns,
         .multiplier = of.multiplier,
-        .bias = j->args->bias ? of.bias : NULL,
+        .bias = j->args->bias || j->args->norm.a ? of.bias : NULL,
+        .lo = j->args->norm.a ? of.lo : NULL,
+        .hi = j->args->norm.a ? of.hi : NULL,
         .shift_bias = of.shift_bias,
-        .right = j->args->dtype == OCT_S8 ? j->args->shift.by[OCT_SHIFT_RIGHT] : 0,
+        .right = j->args->shift.by ? j->args->shift.by[OCT_SHIFT_RIGHT] : 0,
         .lowest = j->args->relu ? 0 : -OCT_CODE_MAX,
         .out_stride = (int64_t)s->columns * s->w.out_step,
         .dtype = j->args->dtype,

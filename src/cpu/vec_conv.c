@@ -1,5 +1,6 @@
 #include "cpu/vec_conv.h"
 
+#include "base/bn.h"
 #include "base/shift.h"
 
 #include <immintrin.h>
@@ -59,16 +60,15 @@ INLINE void shift_columns(
     const struct oct_conv_epilogue *e, const void *acc, int wide, int first, int columns)
 {
     const int right = e->right, lowest = e->lowest;
+    const int32_t *restrict bias = e->shift_bias + first;
     for (int i = 0; i < e->rows; i++) {
         const int64_t from = (int64_t)i * e->acc_stride + first;
-        int8_t *out = (int8_t *)e->out + i * e->out_stride + first;
-        for (int j = 0; j < columns; j++) {
-            const int32_t bias = e->shift_bias[first + j];
-            out[j] = (int8_t)(wide ? oct_shift_code64(
-                                         ((const int64_t *)acc)[from + j] + bias, right, lowest)
-                                   : oct_shift_code(
-                                         ((const int32_t *)acc)[from + j] + bias, right, lowest));
-        }
+        const int64_t *restrict acc64 = (const int64_t *)acc + from;
+        const int32_t *restrict acc32 = (const int32_t *)acc + from;
+        int8_t *restrict out = (int8_t *)e->out + i * e->out_stride + first;
+        for (int j = 0; j < columns; j++)
+            out[j] = (int8_t)(wide ? oct_shift_code64(acc64[j] + bias[j], right, lowest)
+                                   : oct_shift_code(acc32[j] + bias[j], right, lowest));
     }
 }
 
@@ -81,9 +81,39 @@ INLINE void shift_groups(const struct oct_conv_epilogue *e, const void *acc, int
         shift_columns(e, acc, wide, first, e->columns - first);
 }
 
+/* Clipped channels. */
+INLINE void merged_columns(
+    const struct oct_conv_epilogue *e, const void *acc, int wide, int first, int columns)
+{
+    const float *restrict scale = e->multiplier + first, *restrict offset = e->bias + first;
+    const int32_t *restrict lo = e->lo + first, *restrict hi = e->hi + first;
+    for (int i = 0; i < e->rows; i++) {
+        const int64_t from = (int64_t)i * e->acc_stride + first;
+        const int64_t *restrict acc64 = (const int64_t *)acc + from;
+        const int32_t *restrict acc32 = (const int32_t *)acc + from;
+        int8_t *restrict out = (int8_t *)e->out + i * e->out_stride + first;
+        for (int j = 0; j < columns; j++) {
+            float f = wide ? (float)acc64[j] : (float)acc32[j];
+            f = f * scale[j] + offset[j];
+            out[j] = (int8_t)oct_bn_merged_code(f, lo[j], hi[j]);
+        }
+    }
+}
+
+INLINE void merged_groups(const struct oct_conv_epilogue *e, const void *acc, int wide)
+{
+    int first = 0;
+    for (; first + 16 <= e->columns; first += 16)
+        merged_columns(e, acc, wide, first, 16);
+    if (first < e->columns)
+        merged_columns(e, acc, wide, first, e->columns - first);
+}
+
 INLINE void finish(const struct oct_conv_epilogue *e, const void *acc, int wide)
 {
-    if (e->dtype == OCT_S8)
+    if (e->lo)
+        merged_groups(e, acc, wide);
+    else if (e->dtype == OCT_S8)
         shift_groups(e, acc, wide);
     else if (e->bias)
         finish_groups(e, acc, wide, e->dtype, e->mode, 1);
@@ -142,9 +172,39 @@ INLINE void finish_bf16(
     }
 }
 
+/* oct_bn_merged_code of 16 columns. Of NaN the minimum is its second operand, the bound. */
+INLINE void merged_16(const struct oct_conv_epilogue *e, const int32_t *acc, int first)
+{
+    const __m512 scale = _mm512_loadu_ps(e->multiplier + first);
+    const __m512 offset = _mm512_loadu_ps(e->bias + first);
+    const __m512 most = _mm512_set1_ps(OCT_CODE_MAX), least = _mm512_set1_ps(-OCT_CODE_MAX);
+    const __m512i lo = _mm512_loadu_si512(e->lo + first), hi = _mm512_loadu_si512(e->hi + first);
+    int8_t *out = (int8_t *)e->out + first;
+    acc += first;
+    for (int i = 0; i < e->rows; i++, acc += e->acc_stride, out += e->out_stride) {
+        __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(acc)), scale);
+        v = _mm512_max_ps(_mm512_min_ps(_mm512_add_ps(v, offset), most), least);
+        __m512i q = _mm512_min_epi32(_mm512_max_epi32(_mm512_cvtps_epi32(v), lo), hi);
+        _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtepi32_epi8(q));
+    }
+}
+
+static void merged32(const struct oct_conv_epilogue *e, const int32_t *acc)
+{
+    int first = 0;
+    for (; first + 16 <= e->columns; first += 16)
+        merged_16(e, acc, first);
+    if (first < e->columns)
+        merged_columns(e, acc, 0, first, e->columns - first);
+}
+
 static void finish32(const struct oct_conv_epilogue *e, const int32_t *acc)
 {
     int first = 0;
+    if (e->lo) {
+        merged32(e, acc);
+        return;
+    }
     if (e->bias || e->dtype != OCT_BF16) {
         finish(e, acc, 0);
         return;

@@ -14,7 +14,8 @@ struct oct_conv_stats_block {
 };
 
 /* out[i][j] = round(fl(f32(acc[i][j]) * multiplier[j]) (+ bias[j])), or out (+)= that; or, s8,
- * oct_shift_code(acc[i][j] + shift_bias[j], right, lowest). */
+ * oct_shift_code(acc[i][j] + shift_bias[j], right, lowest); with lo and hi
+ * oct_bn_merged_code(fl(fl(f32(acc[i][j]) * multiplier[j]) + bias[j]), lo[j], hi[j]). */
 struct oct_conv_epilogue {
     int rows, columns;       /* columns that exist, at most acc_stride */
     int acc_stride;          /* a multiple of 16 */
@@ -24,6 +25,7 @@ struct oct_conv_epilogue {
     int64_t out_stride;   /* elements between rows */
     enum oct_dtype dtype; /* f32, bf16 or s8 */
     enum oct_write mode;
+    const int32_t *lo, *hi;    /* [acc_stride] or both NULL */
     const int32_t *shift_bias; /* [acc_stride] */
     int right, lowest;
 };

@@ -89,7 +89,7 @@ int oct_graph_value(
     if (kind == OCT_VALUE_PRE) {
         value->pre = calloc(1, sizeof *value->pre);
         if (value->pre)
-            value->pre->joined = value->pre->joined_bias = -1;
+            value->pre->joined = value->pre->joined_bias = value->pre->merged = -1;
         else
             g->status = oct_fail(OCT_NOMEM, "no memory for the network");
     }

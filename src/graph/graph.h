@@ -60,6 +60,9 @@ struct oct_pre {
      * than a bias (parameter `joined_bias`, or -1) and a ReLU; -1: of none */
     struct oct_shifter shifter;
     int joined, joined_bias;
+    /* in evaluation y does not exist: the convolution also does the work of this normalisation,
+     * whose range no statistic decides, and writes its codes; -1: it does not */
+    int merged;
 
     /* the error dY in the forms its two products ask for */
     bool need_channel, need_tensor, need_real;
@@ -314,6 +317,12 @@ static inline size_t oct_codes_bytes(const struct oct_graph *g, const struct oct
 static inline bool oct_is_integer_only(const struct oct_graph *g)
 {
     return oct_format_is_integer(g->numerics->role[OCT_ROLE_Y].format);
+}
+
+/* Whether this pass makes no y: node pre->merged is done by the product. */
+static inline bool oct_is_merged(const struct oct_graph *g, const struct oct_pre *pre)
+{
+    return pre && pre->merged >= 0 && !g->training;
 }
 
 static inline struct oct_value *oct_out(struct oct_graph *g, const struct oct_node *node)

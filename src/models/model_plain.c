@@ -2,7 +2,8 @@
  *
  * LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
  * recognition", 1998, with ReLU and max pooling. Its first fully connected layer sees the whole
- * 5x5 map and is a convolution here, as in the paper, so that no tensor changes its layout.
+ * 5x5 map and is a convolution here, as in the paper, so that no tensor changes its layout. Of the
+ * two forms one has biases, the other a BN behind each of the three convolutions instead.
  *
  * VGG-11: Simonyan and Zisserman, ICLR 2015, with BN, in the form for 32x32 images: the features of
  * torchvision's vgg11_bn under its names, one linear classifier. The convolutions have no bias: BN
@@ -20,28 +21,51 @@ static int relu_of(struct oct_graph *g, int y, const char *name, const char *lay
     return oct_add_affine(g, y, name, -1, &attr);
 }
 
-void oct_build_lenet5(struct oct_graph *g, int image, const struct oct_model *model, int classes)
+/* A convolution, its bias or BN, and ReLU. */
+static int lenet_layer(
+    struct oct_graph *g, int x, int index, const struct oct_conv_attr *attr, bool with_bn)
+{
+    static const char *const conv[] = {"conv1", "conv2", "fc1"};
+    static const char *const relu[] = {"relu1", "relu2", "relu3"};
+    static const char *const bn[] = {"bn1", "bn2", "bn3"};
+    int y = oct_add_conv(g, x, conv[index], attr);
+    return with_bn ? oct_add_norm(g, y, bn[index], -1, true)
+                   : relu_of(g, y, relu[index], conv[index]);
+}
+
+static void build_lenet(struct oct_graph *g, int image, int classes, bool with_bn)
 {
     const struct oct_affine_attr relu = {.relu = true};
     /* images of 28x28 get the border that those of 32x32 have */
     int pad = g->status == OCT_OK && g->values[image].h < 32 ? 2 : 0;
     struct oct_conv_attr conv1 = {.k = 6, .r = 5, .s = 5, .stride = 1, .pad = pad};
     struct oct_conv_attr conv2 = {.k = 16, .r = 5, .s = 5, .stride = 1};
-    (void)model;
 
-    int x = relu_of(g, oct_add_conv(g, image, "conv1", &conv1), "relu1", "conv1");
+    int x = lenet_layer(g, image, 0, &conv1, with_bn);
     x = oct_add_max_pool(g, x, "pool1", 2, 2, 0);
-    x = relu_of(g, oct_add_conv(g, x, "conv2", &conv2), "relu2", "conv2");
+    x = lenet_layer(g, x, 1, &conv2, with_bn);
     x = oct_add_max_pool(g, x, "pool2", 2, 2, 0);
     if (g->status != OCT_OK)
         return;
     struct oct_conv_attr fc1 = {.k = 120, .r = g->values[x].h, .s = g->values[x].w, .stride = 1};
-    x = relu_of(g, oct_add_conv(g, x, "fc1", &fc1), "relu3", "fc1");
+    x = lenet_layer(g, x, 2, &fc1, with_bn);
     x = oct_add_global_pool(g, x, "flatten");
     x = oct_add_linear(g, x, "fc2", 84);
     x = oct_add_affine(g, x, "relu4", -1, &relu);
     x = oct_add_linear(g, x, "fc3", classes);
     oct_add_loss(g, x);
+}
+
+void oct_build_lenet5(struct oct_graph *g, int image, const struct oct_model *model, int classes)
+{
+    (void)model;
+    build_lenet(g, image, classes, false);
+}
+
+void oct_build_lenet5_bn(struct oct_graph *g, int image, const struct oct_model *model, int classes)
+{
+    (void)model;
+    build_lenet(g, image, classes, true);
 }
 
 void oct_build_vgg11(struct oct_graph *g, int image, const struct oct_model *model, int classes)

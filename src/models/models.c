@@ -16,6 +16,7 @@ static const struct oct_model registry[] = {
     {"resnet34", 224, 3, oct_build_resnet_imagenet, {3, 4, 6, 3}, false},
     {"resnet50", 224, 3, oct_build_resnet_imagenet, {3, 4, 6, 3}, true},
     {"lenet5", 28, 1, oct_build_lenet5, {0}, false},
+    {"lenet5_bn", 28, 1, oct_build_lenet5_bn, {0}, false},
     {"vgg11", 32, 3, oct_build_vgg11, {0}, false},
     {"preact_resnet8", 32, 3, oct_build_preact_cifar, {1, 1, 1}, false},
     {"preact_resnet20", 32, 3, oct_build_preact_cifar, {3, 3, 3}, false},

@@ -97,7 +97,8 @@ struct oct_work oct_work_fprop(const struct oct_conv_fprop_args *a)
 {
     const struct oct_conv_shape *v = &a->shape;
     struct oct_work work = {.kind = OCT_WORK_FPROP,
-        .read = planes_bytes(&a->x, x_read(v)) + weight_bytes(&a->w, v, 0),
+        .read = planes_bytes(&a->x, x_read(v)) + weight_bytes(&a->w, v, 0) +
+                if_there(a->norm.a, 16.0 * v->k),
         .written = of_dtype(y_count(v), a->y_dtype) + if_there(a->stats, 32.0 * v->k),
         .elements = y_count(v),
         .macs = (double)oct_conv_macs(v),

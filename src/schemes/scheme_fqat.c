@@ -10,6 +10,8 @@
  *     lo_c = beta_c - z |gamma_c|,  hi_c = beta_c + z |gamma_c|   (with ReLU not below 0)
  *     x = clamp(a y + b, lo_c, hi_c),  s = max over c of max(|lo_c|, |hi_c|)
  *     backward: dz = da where lo_c < a y + b < hi_c, else 0; what was clipped trains no range
+ * In evaluation, without a residual, all of it is one multiply-add-clamp on the accumulator
+ * (oct_bn_merge); the policy's `sigmas` is all that the layers know of it.
  * Backward operands are clipped to a share of their maximum: s = 0.95 |dY|max.
  *
  * Published (abstract): weights, activations and gradients in INT8 in both directions, uniform
@@ -28,6 +30,7 @@ static const char *const notes[] = {"W, X, dY int8 in all three products, unifor
     "abstract]",
     "q = rne(clamp(x, s) * 127 / s), one scale per tensor                     [reconstructed]",
     "a channel is clipped to beta -+ z |gamma|; s of X is the largest end     [reconstructed]",
+    "evaluation: BN, clip, quantiser are one multiply-add-clamp in the product [reconstructed]",
     "z 2.576 (99 %); 1.96 is 95 %                                  [published: Octo's constants]",
     "dz = 0 where the channel was clipped; the range itself is not trained    [reconstructed]",
     "dY is clipped to 0.95 of its maximum, nearest rounding        [published: Octo's code]",

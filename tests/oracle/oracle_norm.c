@@ -464,3 +464,26 @@ void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *g, const uint8_t *r
     for (int k = 0; k < 2 && g->saturated; k++)
         g->saturated[k] += saturated[k];
 }
+
+/* Products of two floats are exact in double, and the double sum of two rounds to the same float as
+ * the exact one does (53 >= 2 24 + 2 bits), so that every cast is the one rounding. */
+int oracle_merged_code(int64_t acc, const struct oracle_merged *channel)
+{
+    const float slope = (float)((double)channel->multiplier * channel->a);
+    const float scale = (float)((double)slope * channel->inverse);
+    const float offset = (float)((double)channel->b * channel->inverse);
+    const double lo = (float)((double)channel->lo * channel->inverse);
+    const double hi = (float)((double)channel->hi * channel->inverse);
+    const float product = (float)((double)(float)acc * scale);
+    double v = (float)((double)product + offset);
+
+    v = v != v ? 127.0 : v; /* NaN has the code of the upper bound */
+    v = v < lo ? lo : v;
+    v = v > hi ? hi : v;
+    v = v > 127.0 ? 127.0 : v;
+    v = v < -127.0 ? -127.0 : v;
+    const double below = floor(v);
+    if (v - below == 0.5)
+        return (int)(fmod(below, 2.0) == 0.0 ? below : below + 1.0);
+    return (int)(v - below < 0.5 ? below : below + 1.0);
+}

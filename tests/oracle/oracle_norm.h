@@ -16,4 +16,11 @@ void oracle_bn_bwd_finalize(const struct oct_bn_bwd_finalize_args *args);
 /* random[rows * channels]: the rounding byte of each element (stochastic only). */
 void oracle_bn_bwd_apply(const struct oct_bn_bwd_apply_args *args, const uint8_t *random);
 
+/* Code of an accumulator behind a normalisation with clipped channels: the multiplications and the
+ * addition each rounded once, then clamped, then rounded to the nearest code, ties to even. */
+struct oracle_merged {
+    float a, b, lo, hi, multiplier, inverse;
+};
+int oracle_merged_code(int64_t acc, const struct oracle_merged *channel);
+
 #endif

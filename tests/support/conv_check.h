@@ -3,10 +3,12 @@
 #define OCT_TEST_CONV_CHECK_H
 
 #include "backend.h"
+#include "oracle/oracle_norm.h"
 #include "oracle/oracle_shift.h"
 #include "support/conv_problem.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -141,6 +143,88 @@ static inline void conv_check_codes(const struct conv_runner *on, const struct c
     cr_assert(guard_intact(y, what) && guard_intact(a.workspace, what));
     guard_free(a.workspace);
     guard_free(bias);
+    guard_free(y);
+    guard_free(want);
+    conv_free_pack(&pack);
+}
+
+/* a and b of a channel whose first accumulator tells two roundings from one, codes being 1/64: acc
+ * scale = e near 3 10^6, where floats are 1/4 apart, and the offset takes fl(e) to the tie next to
+ * which e lies on the side that rounds the other way. False where there is none. */
+static inline bool conv_tie_of(float acc, float multiplier, float *a, float *b)
+{
+    const float slope = 3e6f / 64.0f / acc / multiplier;
+    const float scale = multiplier * slope * 64.0f;
+    const double exact = (double)acc * (double)scale;
+    const float product = (float)exact;
+    if (!(fabs(exact) < 4e6) || !(fabsf(slope) < 1e30f) || exact == (double)product)
+        return false;
+    *a = slope;
+    *b = ((exact > (double)product ? 0.5f : 1.5f) - product) / 64.0f;
+    return true;
+}
+
+/* Channels with means and deviations of a few tens of codes: either end clips, most values are
+ * between; every fourth has a tie instead, some are NaN. Rows of `channel`: a, b, lo, hi. */
+static inline void conv_fill_norm(const struct conv_problem *p, float *channel, float *inverse)
+{
+    const struct conv_plan *q = &p->plan;
+    const int count = q->shape.k;
+    *inverse = 64.0f;
+    for (int k = 0; k < count; k++) {
+        const uint32_t r = oct_mix32((uint32_t)(k + q->seed));
+        const float b = (float)(r >> 8 & 0xff) / 255.0f - 0.4f;
+        double square = 0.0;
+        for (int64_t i = k; i < p->y_count; i += count)
+            square += (double)p->acc_y[i] * (double)p->acc_y[i];
+        const float multiplier = p->x_scale * p->w_scale[q->per_k ? k : 0];
+        const double deviation = (double)multiplier * sqrt(square * count / (double)p->y_count);
+        channel[k] = (float)((r & 1 ? -0.8 : 0.6) / (deviation > 1e-30 ? deviation : 1.0));
+        channel[count + k] = (r >> 18 & 15) == 5 ? NAN : b;
+        channel[2 * count + k] = r & 2 ? 0.0f : b - 1.0f;
+        channel[3 * count + k] = b + 1.0f;
+        if (r >> 16 & 3 ||
+            !conv_tie_of((float)p->acc_y[k], multiplier, &channel[k], &channel[count + k]))
+            continue;
+        channel[2 * count + k] = -1.0f;
+        channel[3 * count + k] = 1.0f;
+    }
+}
+
+static inline void conv_check_merged(const struct conv_runner *on, const struct conv_problem *p)
+{
+    const struct conv_plan *q = &p->plan;
+    const struct oct_conv_shape *v = &q->shape;
+    const int64_t dims[] = {v->n, oct_conv_p(v), oct_conv_q(v), v->k};
+    float *a = guard_alloc(4 * sizeof(float) * (size_t)v->k), inverse;
+    const float *b = a + v->k, *lo = b + v->k, *hi = lo + v->k;
+    int8_t *y = guard_alloc((size_t)p->y_count), *want = guard_alloc((size_t)p->y_count);
+    struct conv_pack pack = conv_make_pack(on, p, 0);
+    struct oct_conv_fprop_args args = {.shape = *v,
+        .x = {OCT_S8, q->x_planes, p->x[0], p->x[1], &p->x_scale, 0},
+        .w = {OCT_S8, q->w_planes, pack.data[0], pack.data[1], p->w_scale, q->per_k},
+        .y = y,
+        .y_dtype = OCT_S8,
+        .norm = {a, b, lo, hi, &inverse}};
+    char what[300];
+    size_t bytes = 0;
+
+    conv_describe(what, sizeof what, "fprop with its norm", p, on);
+    conv_fill_norm(p, a, &inverse);
+    for (int64_t i = 0; i < p->y_count; i++) {
+        const int k = (int)(i % v->k);
+        const struct oracle_merged channel = {
+            a[k], b[k], lo[k], hi[k], p->x_scale * p->w_scale[q->per_k ? k : 0], inverse};
+        want[i] = (int8_t)oracle_merged_code(p->acc_y[i], &channel);
+    }
+    cr_assert_eq(on->backend->conv_fprop_check(on->backend, &args, &bytes), OCT_OK, "%s: %s", what,
+        oct_last_error());
+    args.workspace = guard_alloc(bytes);
+    cr_assert_eq(on->backend->conv_fprop(on->backend, &args), OCT_OK);
+    cr_assert(same_tensor(what, OCT_S8, y, want, p->y_count, dims, 4));
+    cr_assert(guard_intact(y, what) && guard_intact(args.workspace, what));
+    guard_free(args.workspace);
+    guard_free(a);
     guard_free(y);
     guard_free(want);
     conv_free_pack(&pack);

@@ -48,6 +48,11 @@ static enum oct_status mirror_fprop(oct_backend *table, const struct oct_conv_fp
     bind_operand(m, &a.x, oct_conv_x_elements(v) * size_of(a.x.dtype), 1);
     bind_operand(m, &a.w, (int64_t)m->device->weight_pack_bytes(m->device, v, a.w.dtype, 0), v->k);
     IN(a.bias, 4 * v->k);
+    IN(a.norm.a, 4 * v->k);
+    IN(a.norm.b, 4 * v->k);
+    IN(a.norm.lo, 4 * v->k);
+    IN(a.norm.hi, 4 * v->k);
+    IN(a.norm.inverse, 4);
     IN(a.shift.by, 4 * OCT_SHIFT_ENTRIES);
     IN(a.shift.bias, 4 * v->k);
     OUT(a.y, oct_conv_y_elements(v) * size_of(a.y_dtype));

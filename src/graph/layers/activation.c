@@ -157,22 +157,29 @@ static struct oct_act_fwd_args act_args(struct oct_graph *g, struct oct_node *no
     return args;
 }
 
+/* A range of their own, to which the residual's adds: no pass, in evaluation too. */
+enum oct_status oct_activation_clip_range(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_activation *self = node->self;
+    const struct oct_value *out = oct_out(g, node), *residual = oct_in(g, node, 1);
+    const struct oct_range_evidence evidence = {.amax = oct_buffer_data(self->z_amax),
+        .amax_count = out->c,
+        .plus = residual ? oct_range_for(&residual->range, g->training).clip : NULL};
+    return oct_range_adapt(g->backend, &out->range, &evidence);
+}
+
 /* The scale of x before x is made. Without a residual the exact maximum follows from the extremes
- * of y by monotonicity, where they are known; else it takes a pass. Clipped channels have a range
- * of their own, to which the residual's adds: no pass, in evaluation too. */
+ * of y by monotonicity, where they are known; else it takes a pass. */
 static enum oct_status set_range(
     struct oct_graph *g, struct oct_node *node, const struct oct_act_fwd_args *act, bool amax_known)
 {
     const struct oct_activation *self = node->self;
-    struct oct_value *out = oct_out(g, node), *residual = oct_in(g, node, 1);
+    struct oct_value *out = oct_out(g, node);
     struct oct_range_evidence evidence = {
         .amax = oct_buffer_data(self->z_amax), .amax_count = out->c};
 
-    if (self->clips) {
-        if (residual)
-            evidence.plus = oct_range_for(&residual->range, g->training).clip;
-        return oct_range_adapt(g->backend, &out->range, &evidence);
-    }
+    if (self->clips)
+        return oct_activation_clip_range(g, node);
     if (act->residual || !amax_known) {
         struct oct_act_fwd_args look = *act;
         look.amax = oct_buffer_data(self->amax);

@@ -46,7 +46,14 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node);
 /* The pass over y. `amax_known`: z_amax holds the largest |z| per channel, not counting a residual;
  * else a pass finds it where x needs a scale. */
 enum oct_status oct_activation_pass(struct oct_graph *g, struct oct_node *node, bool amax_known);
+/* Clipped channels: the scale of x from their ends and the residual's range, before x is made. */
+enum oct_status oct_activation_clip_range(struct oct_graph *g, struct oct_node *node);
 void oct_activation_trace(struct oct_graph *g, const struct oct_node *node);
+
+/* layer_norm.c: makes the coefficients of normalisation `node` and gives them to the convolution
+ * before it, with the codes to write in place of y. */
+enum oct_status oct_norm_merge(
+    struct oct_graph *g, struct oct_node *node, struct oct_conv_fprop_args *args);
 
 /* error.c */
 void oct_error_book(struct oct_graph *g, struct oct_node *node);

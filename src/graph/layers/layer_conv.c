@@ -18,6 +18,7 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
     OCT_TRY(oct_product_resolve(g, node, x->need_grad));
     pre->layer = *layer;
     pre->integer = oct_is_int8(layer, layer->fprop);
+    pre->merged = pre->integer ? pre->merged : -1;
     *(layer->fprop ? &x->need_codes : &x->need_real) = true;
     *(layer->wgrad ? &x->need_codes : &x->need_real) = true;
     pre->need_channel = layer->wgrad;
@@ -84,7 +85,7 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
     struct oct_pre *pre = y->pre;
     struct oct_acc_stats stats = oct_pre_stats(pre);
-    bool with_stats = pre->integer && g->training;
+    bool with_stats = pre->integer && g->training, merged = oct_is_merged(g, pre);
     double begin = oct_op_begin(g);
     struct oct_conv_fprop_args args = {.shape = node->shape,
         .x = conv_x(g, node, node->layer.fprop),
@@ -100,10 +101,13 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
     } else {
         if (with_stats)
             OCT_TRY(g->backend->stats_clear(g->backend, &stats, y->c));
+        if (merged)
+            OCT_TRY(oct_norm_merge(g, &g->nodes[pre->merged], &args));
         OCT_TRY(g->backend->conv_fprop(g->backend, &args));
     }
     oct_op_end(g, node, "fprop", begin);
-    oct_trace(g, node, "y", y->real_dtype, y->real, oct_value_elements(y));
+    if (!merged)
+        oct_trace(g, node, "y", y->real_dtype, y->real, oct_value_elements(y));
     oct_trace(g, node, "y_codes", OCT_S8, y->codes, oct_value_elements(y));
     return OCT_OK;
 }

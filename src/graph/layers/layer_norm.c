@@ -19,12 +19,24 @@ static bool has_integer_statistics(const struct oct_value *y)
     return y->pre && y->pre->integer;
 }
 
+/* Clipped channels have a range that neither y nor a running value decides: in evaluation the
+ * product's accumulators can become x's codes at once, if nothing else is made of them. */
+static bool can_be_merged(struct oct_graph *g, const struct oct_node *node)
+{
+    const struct norm *self = node->self;
+    const struct oct_value *out = oct_out(g, node);
+    return self->act.clips && g->numerics->role[OCT_ROLE_X].grid == OCT_GRID_UNIFORM &&
+           node->in[1] < 0 && oct_in(g, node, 0)->pre && out->need_codes && !out->need_real;
+}
+
 static enum oct_status norm_declare(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
     self->act.clips = g->numerics->role[OCT_ROLE_X].sigmas > 0.0f;
     self->act.rounds = g->numerics->norm.xhat > 0.0f;
     oct_activation_declare(g, node);
+    if (can_be_merged(g, node))
+        oct_in(g, node, 0)->pre->merged = node->index;
     return OCT_OK;
 }
 
@@ -47,6 +59,17 @@ static enum oct_status check_clip(struct oct_graph *g, struct oct_node *node)
     return OCT_OK;
 }
 
+/* What a product that does the node's work fills. */
+static void book_merged(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_activation *act = node->self;
+    struct oct_buffer *const made[] = {act->a, act->b, act->ix, act->jx, act->z_amax, act->clip_lo,
+        act->clip_hi, oct_out(g, node)->codes};
+    const int moment = oct_forward_moment(&g->nodes[oct_in(g, node, 0)->producer]);
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        oct_plan_use(made[i], moment);
+}
+
 static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
 {
     struct norm *self = node->self;
@@ -57,6 +80,8 @@ static enum oct_status norm_book(struct oct_graph *g, struct oct_node *node)
 
     OCT_TRY(check_clip(g, node));
     oct_activation_book(g, node);
+    if (y->pre && y->pre->merged >= 0)
+        book_merged(g, node);
     self->xhat_max = oct_node_book(g, node, f, now, oct_backward_moment(g, node), "xhat_max");
     if (!has_integer_statistics(y)) {
         self->y_sum = oct_node_book(g, node, 2 * f, now, now, "y_sum");
@@ -145,14 +170,34 @@ static enum oct_status finalize(struct oct_graph *g, struct oct_node *node)
     return g->backend->bn_finalize(g->backend, &args);
 }
 
+enum oct_status oct_norm_merge(
+    struct oct_graph *g, struct oct_node *node, struct oct_conv_fprop_args *args)
+{
+    const struct oct_activation *act = node->self;
+    const struct oct_value *out = oct_out(g, node);
+
+    OCT_TRY(finalize(g, node));
+    OCT_TRY(oct_activation_clip_range(g, node));
+    args->y = oct_buffer_data(out->codes);
+    args->y_dtype = OCT_S8;
+    args->norm = (struct oct_conv_norm){.a = oct_buffer_data(act->a),
+        .b = oct_buffer_data(act->b),
+        .lo = oct_buffer_data(act->clip_lo),
+        .hi = oct_buffer_data(act->clip_hi),
+        .inverse = oct_range_for(&out->range, g->training).inverse};
+    return OCT_OK;
+}
+
 static enum oct_status norm_forward(struct oct_graph *g, struct oct_node *node)
 {
     const struct norm *self = node->self;
-    double begin = oct_op_begin(g);
 
-    OCT_TRY(finalize(g, node));
-    OCT_TRY(oct_activation_pass(g, node, true));
-    oct_op_end(g, node, "forward", begin);
+    if (!oct_is_merged(g, oct_in(g, node, 0)->pre)) {
+        double begin = oct_op_begin(g);
+        OCT_TRY(finalize(g, node));
+        OCT_TRY(oct_activation_pass(g, node, true));
+        oct_op_end(g, node, "forward", begin);
+    }
     oct_activation_trace(g, node);
     if (g->training)
         oct_trace(g, node, "xhat_max", OCT_F32, self->xhat_max, oct_in(g, node, 0)->c);

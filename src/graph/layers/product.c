@@ -100,6 +100,21 @@ static struct oct_operand float_operand(enum oct_dtype dtype, const struct oct_b
     return operand;
 }
 
+/* The same product as evaluation has it. */
+static enum oct_status check_merged(struct oct_graph *g, const struct oct_conv_fprop_args *fprop)
+{
+    static const float present = 0.0f;
+    struct oct_conv_fprop_args merged = *fprop;
+    size_t bytes = 0;
+
+    merged.y_dtype = OCT_S8;
+    merged.norm = (struct oct_conv_norm){&present, &present, &present, &present, &present};
+    merged.stats = NULL;
+    OCT_TRY(g->backend->conv_fprop_check(g->backend, &merged, &bytes));
+    oct_plan_workspace(g->plan, bytes);
+    return OCT_OK;
+}
+
 /* Asks the backend, with pointers unset, whether it can do the three products. */
 static enum oct_status check_products(struct oct_graph *g, struct oct_node *node)
 {
@@ -121,6 +136,8 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
         .stats = oct_is_int8(layer, layer->fprop) && !biased ? &stats : NULL};
     OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
     oct_plan_workspace(g->plan, bytes);
+    if (y->pre && y->pre->merged >= 0)
+        OCT_TRY(check_merged(g, &fprop));
 
     for (int mode = 0; mode < 2; mode++) {
         struct oct_conv_wgrad_args wgrad = {.shape = node->shape,
