@@ -116,7 +116,7 @@ extern "C" enum oct_status oct_cuda_quantise(
 
 enum { REGRID_V = 8 };
 
-template <int V>
+template <oct_grid GRID, int V>
 OCT_DEVICE_INLINE void regrid_vector(const oct_regrid_args &g, int64_t i, float inverse,
     float scale, uint32_t *saturated, bool *strange)
 {
@@ -126,13 +126,13 @@ OCT_DEVICE_INLINE void regrid_vector(const oct_regrid_args &g, int64_t i, float 
     for (int k = 0; k < V; k++) {
         *strange |= oct_not_finite(x[k]);
         *saturated += fabsf(x[k] * inverse) > (float)g.range.code_max;
-        x[k] = oct_real_of_code(oct_quantise(x[k], inverse, g.range.code_max), scale);
+        x[k] = oct_real_of_code(oct_quantise_on(GRID, x[k], inverse, g.range.code_max), scale);
     }
     store_floats<V>(g.dtype, g.x, i, x);
 }
 
 /* `vectors` vectors by all threads, then what is left one by one. */
-OCT_KERNEL regrid_kernel(const oct_regrid_args g, int64_t vectors)
+template <oct_grid GRID> OCT_KERNEL regrid_kernel(const oct_regrid_args g, int64_t vectors)
 {
     const float inverse = g.range.inverse[0], scale = g.range.scale[0];
     const int64_t first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -140,9 +140,9 @@ OCT_KERNEL regrid_kernel(const oct_regrid_args g, int64_t vectors)
     uint32_t saturated = 0;
     bool strange = false;
     for (int64_t j = first; j < vectors; j += step)
-        regrid_vector<REGRID_V>(g, j * REGRID_V, inverse, scale, &saturated, &strange);
+        regrid_vector<GRID, REGRID_V>(g, j * REGRID_V, inverse, scale, &saturated, &strange);
     for (int64_t i = vectors * REGRID_V + first; i < g.count; i += step)
-        regrid_vector<1>(g, i, inverse, scale, &saturated, &strange);
+        regrid_vector<GRID, 1>(g, i, inverse, scale, &saturated, &strange);
     block_raise(g.flag, strange);
     if (g.saturated)
         block_add(g.saturated, saturated);
@@ -152,17 +152,20 @@ extern "C" enum oct_status oct_cuda_regrid(oct_backend *backend, const struct oc
 {
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     OCT_TRY(oct_check_regrid(g));
-    if (g->range.grid != OCT_GRID_UNIFORM)
+    if (g->range.grid != OCT_GRID_UNIFORM && g->range.grid != OCT_GRID_FLAG)
         return oct_fail(OCT_UNSUPPORTED,
-            "regrid on a grid that is not uniform: emulated in float, on the CPU only");
+            "regrid on a mu-law grid or one without an end: emulated in float, on the CPU only");
     const int64_t vectors = is_aligned(g->x) ? g->count / REGRID_V : 0;
     const int64_t threads = vectors + (g->count - vectors * REGRID_V);
     const int64_t blocks = (threads + THREADS - 1) / THREADS;
     const int64_t most = (int64_t)cuda->multiprocessors * KERNEL_BLOCKS;
     if (g->count < 1)
         return OCT_OK;
-    regrid_kernel<<<(unsigned)(blocks < most ? blocks : most), THREADS, 0, cuda->stream>>>(
-        *g, vectors);
+    const unsigned count = (unsigned)(blocks < most ? blocks : most);
+    if (g->range.grid == OCT_GRID_FLAG)
+        regrid_kernel<OCT_GRID_FLAG><<<count, THREADS, 0, cuda->stream>>>(*g, vectors);
+    else
+        regrid_kernel<OCT_GRID_UNIFORM><<<count, THREADS, 0, cuda->stream>>>(*g, vectors);
     OCT_CUDA(cudaGetLastError());
     return OCT_OK;
 }

@@ -158,7 +158,8 @@ struct oct_quantise_args {
 
 /* x = round(oct_real_on(grid, x, ...)) in place: what is left of a tensor that has gone through
  * codes, fl(f32(q) scale) with q = oct_quantise_on(grid, x, inverse, code_max), or through a grid
- * that has none. Other grids than UNIFORM are the CPU's alone: accuracy studies in float. */
+ * that has none. Other grids than UNIFORM and FLAG are the CPU's alone: accuracy studies in float.
+ */
 struct oct_regrid_args {
     int64_t count;
     void *x;

@@ -42,8 +42,9 @@ struct follower {
 static struct watch {
     oct_trainer *t;
     struct follower follower[VALUES];
-    int convolutions, activations;
-    int64_t clipped, codes;
+    int convolutions, activations, sums;
+    int64_t clipped, codes, fine;
+    bool flag; /* summed errors have a flag */
 } watch;
 
 static const float *device_scale(const struct oct_value *value)
@@ -226,11 +227,35 @@ static void follow_activation(const struct oct_node *node)
     free(want);
 }
 
+/* Every summed error is a code of 8 bits, where they have a flag of either unit. Behind weights
+ * that are still 0 there is none. */
+static void check_sum(
+    const struct oct_node *node, const void *grad, enum oct_dtype dtype, int64_t n)
+{
+    const float *scale = watch.t->graph->values[node->out].grad_range.scale->data;
+    double largest = 0.0, unit = watch.flag ? 128.0 : 1.0;
+    for (int64_t i = 0; i < n; i++) {
+        double error = oracle_at(grad, dtype, i),
+               code = *scale > 0.0f ? error / (double)*scale : 0.0;
+        if (*scale == 0.0f && error != 0.0)
+            cr_assert_fail("%s element %lld: %g without a unit", node->name, (long long)i, error);
+        bool coarse = fmod(code, unit) == 0.0 && fabs(code) <= 127.0 * unit;
+        if (!coarse && !(watch.flag && code == floor(code) && fabs(code) < 128.0))
+            cr_assert_fail("%s element %lld: %g units", node->name, (long long)i, code);
+        watch.fine += !coarse;
+        largest = fmax(largest, fabs(code));
+    }
+    cr_assert(*scale == 0.0f || largest >= 90.0 * unit, "%s: largest code %g", node->name, largest);
+    watch.sums++;
+}
+
 /* Runs between the ops of a step; device memory is host memory here. */
 static void see_tensor(void *user, const struct oct_node *node, const char *what,
     enum oct_dtype dtype, const void *device, int64_t count)
 {
-    (void)user, (void)dtype, (void)device, (void)count;
+    (void)user;
+    if (strcmp(what, "grad") == 0)
+        check_sum(node, device, dtype, count);
     if (strcmp(what, "y_codes") == 0)
         follow_convolution(node);
     if (strcmp(node->type->name, "affine") == 0 && strcmp(what, "codes") == 0)
@@ -242,6 +267,7 @@ static void follow(const struct oct_options *o, int steps)
     double loss[16];
     watch.t = run_open(o);
     cr_assert_leq(watch.t->graph->value_count, VALUES);
+    watch.flag = watch.t->graph->numerics->role[OCT_ROLE_DX].grid == OCT_GRID_FLAG;
     watch.t->observer.tensor = see_tensor;
     oct_cpu_flush_subnormals();
     run_steps(watch.t, steps, loss);
@@ -250,6 +276,9 @@ static void follow(const struct oct_options *o, int steps)
     cr_assert_eq(watch.convolutions, steps * 9);
     /* 3 blocks of x + b1a, relu + b2a and the end; the features */
     cr_assert_eq(watch.activations, steps * 10);
+    /* 3 blocks of two inputs of convolutions */
+    cr_assert_eq(watch.sums, steps * 6, "%d", watch.sums);
+    cr_assert_eq(watch.fine > 0, watch.flag);
     /* scales of earlier steps clip, but rarely */
     cr_assert_lt((double)watch.clipped, 0.02 * (double)watch.codes);
     cr_assert_gt(watch.clipped, 0);
@@ -265,7 +294,7 @@ Test(eoq, codes_and_scales_of_one_plane_and_strict_updates)
 {
     struct oct_options o = small_run();
     o.first_last = "int8";
-    o.scheme_opt = "update=strict,error=qe1";
+    o.scheme_opt = "update=strict,error=qe1,e1=qe1";
     follow(&o, 6);
 }
 
@@ -464,7 +493,8 @@ Test(eoq, strict_updates_are_unbiased)
 Test(eoq, a_resumed_run_is_the_same_run)
 {
     enum { BEFORE = 4, STEPS = 9 };
-    static const char *const options[] = {"update=wide", "update=strict,error=qe1,gradient=cq"};
+    static const char *const options[] = {
+        "update=wide", "update=strict,error=qe1,e1=qe1,gradient=cq"};
     char *folder = folder_make(), path[300];
     snprintf(path, sizeof path, "%s/state.safetensors", folder);
     for (int i = 0; i < 2; i++) {

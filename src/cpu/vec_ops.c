@@ -146,7 +146,8 @@ static void quantise(void *arg, int64_t item, int thread)
         __atomic_fetch_add(a->saturated, run.clipped, __ATOMIC_RELAXED);
 }
 
-V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, int64_t from, int n)
+V_INLINE void regrid_run(
+    const struct oct_regrid_args *a, enum oct_dtype dtype, enum oct_grid grid, int64_t from, int n)
 {
     void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(dtype);
     const float inverse = a->range.inverse[0], scale = a->range.scale[0];
@@ -157,7 +158,8 @@ V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, 
         int32_t m = oct_magnitude(v);
         magnitude = m > magnitude ? m : magnitude;
         clipped += fabsf(v * inverse) > (float)code_max;
-        oct_store(x, dtype, i, oct_real_of_code(oct_quantise(v, inverse, code_max), scale));
+        oct_store(
+            x, dtype, i, oct_real_of_code(oct_quantise_on(grid, v, inverse, code_max), scale));
     }
     if (magnitude >= OCT_INF_BITS)
         oct_raise(a->flag);
@@ -165,7 +167,19 @@ V_INLINE void regrid_run(const struct oct_regrid_args *a, enum oct_dtype dtype, 
         __atomic_fetch_add(a->saturated, (int64_t)clipped, __ATOMIC_RELAXED);
 }
 
-/* Any grid, as the definition has it; mu-law numbers by table. */
+static void regrid_codes(const struct oct_regrid_args *a, int64_t from, int n)
+{
+    if (a->dtype == OCT_BF16 && a->range.grid == OCT_GRID_FLAG)
+        regrid_run(a, OCT_BF16, OCT_GRID_FLAG, from, n);
+    else if (a->dtype == OCT_BF16)
+        regrid_run(a, OCT_BF16, OCT_GRID_UNIFORM, from, n);
+    else if (a->range.grid == OCT_GRID_FLAG)
+        regrid_run(a, OCT_F32, OCT_GRID_FLAG, from, n);
+    else
+        regrid_run(a, OCT_F32, OCT_GRID_UNIFORM, from, n);
+}
+
+/* Other grids, as the definition has them; mu-law numbers by table. */
 V_INLINE void regrid_on(const struct oct_regrid_args *a, enum oct_grid grid, int64_t from, int n)
 {
     void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(a->dtype);
@@ -192,14 +206,12 @@ static void regrid(void *arg, int64_t item, int thread)
     const struct oct_regrid_args *a = arg;
     int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
     int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
-    if (a->range.grid == OCT_GRID_MU8_NUMBER)
+    if (a->range.grid == OCT_GRID_UNIFORM || a->range.grid == OCT_GRID_FLAG)
+        regrid_codes(a, from, n);
+    else if (a->range.grid == OCT_GRID_MU8_NUMBER)
         regrid_on(a, OCT_GRID_MU8_NUMBER, from, n);
-    else if (a->range.grid != OCT_GRID_UNIFORM)
-        regrid_on(a, a->range.grid, from, n);
-    else if (a->dtype == OCT_BF16)
-        regrid_run(a, OCT_BF16, from, n);
     else
-        regrid_run(a, OCT_F32, from, n);
+        regrid_on(a, a->range.grid, from, n);
 }
 
 /* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */

@@ -14,8 +14,8 @@
  *     A     integers alone: floor((scale acc + bias (+ residual)) / 2^shift + 1/2), clipped to
  *           0..127 behind a ReLU; e = ceil(log2 of a moving average of max |A| of earlier steps)
  *     b, scale   8-bit codes with an exponent of their own
- *     E     at a convolution's output E2: 8 bits and a flag of the unit, or without (qe1);
- *           at its input E1, summed over its consumers: 8 bits; units from R(E)
+ *     E     at a convolution's output, and at its input, where it is summed over its consumers:
+ *           E2, 8 bits and a flag of the unit, or E1, without (error=qe1, e1=qe1); units from R(E)
  *     G     n = SR(dr (dW + wd W) / R), |n| < dr, G = n R / dr;  gradient=cq: WAGEUBN's G = n 2^-14
  *     U     Acc = mu Acc + G on steps of 4 R / 128;  cq: of 2^-12
  *           wide:   n_U = SR(Acc / step), |n_U| <= 127; W = W - lr n_U step on 2^-23
@@ -37,7 +37,7 @@ static const char *const notes[] = {
     "average of its maximum in earlier steps; b, scale 8 bits and an",
     "exponent each; excepted are the image and the logits",
     "E2: dY in 8 bits and a flag, two int8 products for dX and for dW each  [reconstructed]",
-    "E1: dX summed, then 8 bits of a power-of-two unit                      [reconstructed]",
+    "dX summed, then E2 as well; e1=qe1: 8 bits of one unit                 [ours]",
     "G: n = SR(128 (dW + wd W) / R), |n| < 128, G = n R / 128; gradient=cq  [reconstructed]",
     "forgets R: G = n 2^-14; Acc = mu Acc + G on steps of 4 units of G; lr a", "power of two",
     "update=wide: U = SR(Acc) in 8 bits, W in 24; update=strict: W is 8     [reconstructed]",
@@ -107,6 +107,16 @@ static bool apply_error(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
+static bool apply_e1(struct oct_numerics *numerics, const char *value)
+{
+    bool flag = strcmp(value, "qe2") == 0;
+    if (!flag && strcmp(value, "qe1") != 0)
+        return false;
+    numerics->role[OCT_ROLE_DX].format = flag ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
+    numerics->role[OCT_ROLE_DX].grid = flag ? OCT_GRID_FLAG : OCT_GRID_UNIFORM;
+    return true;
+}
+
 static bool apply_ema(struct oct_numerics *numerics, const char *value)
 {
     return oct_option_number(value, 0.01f, 1.0f, &numerics->role[OCT_ROLE_X].a) &&
@@ -126,7 +136,8 @@ static const struct oct_scheme_option options[] = {
         apply_momentum},
     {"lr", "pow2|real", "the nearest power of two, or as given (default pow2)", apply_lr},
     {"dr", "128|schedule", "range of the gradient's codes (default 128)", apply_dr},
-    {"error", "qe2|qe1", "errors in 8 bits with or without a flag (default qe2)", apply_error},
+    {"error", "qe2|qe1", "errors of y in 8 bits with or without a flag (default qe2)", apply_error},
+    {"e1", "qe2|qe1", "summed errors in 8 bits with or without a flag (default qe2)", apply_e1},
     {"ema", "0.01..1", "weight of the newest maximum in a scale (default 0.5)", apply_ema},
     {"range", "0..100", "deviations of He's that a weight beginning at 0 has room for (default 4)",
         apply_range},
@@ -174,6 +185,8 @@ const struct oct_scheme oct_scheme_eoq = {
             [OCT_ROLE_RESIDUAL] = {.format = OCT_FORMAT_INT8},
             [OCT_ROLE_DY_DW] = ERROR,
             [OCT_ROLE_DY_DX] = ERROR,
-            [OCT_ROLE_DX] = {.format = OCT_FORMAT_INT8, .pow2 = OCT_POW2_NEAREST},
+            [OCT_ROLE_DX] = {.format = OCT_FORMAT_INT16,
+                .grid = OCT_GRID_FLAG,
+                .pow2 = OCT_POW2_NEAREST},
         },
 };
