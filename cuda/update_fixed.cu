@@ -93,7 +93,7 @@ OCT_DEVICE_INLINE fixed_state fixed_state_of(const oct_sgd_fixed_args &g)
     fixed_state s = {};
     s.rates = {oct_sgd_lr(g.step->lr, g.lr_factor), g.mu, g.weight_decay, g.momentum_steps,
         g.weight_steps, g.increment,
-        g.increment == OCT_INCREMENT_GRID ? g.unit[0] : g.momentum_unit};
+        g.increment == OCT_INCREMENT_GRID ? g.unit[0] : g.momentum_unit, g.nesterov};
     s.unit = 1.0f / g.gradient_steps;
     s.key = oct_rounding_key(g.step->seed, g.step->step, g.tensor);
     s.increment_key = oct_rounding_key(g.step->seed, g.step->step, g.tensor + OCT_INCREMENT_BITS);

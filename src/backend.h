@@ -556,12 +556,12 @@ struct oct_sgd_args {
  * range) with A = max |g| over the tensor, range = step->gradient_range: an A that is 0 or not
  * finite gives codes 0; OCT_NORMALISED_KEPT: G = n R / range keeps its magnitude, and
  * the momentum's grid and code follow (oct_fixed_keep). Else n = rne(fl(g gradient_steps)). Then G
- * = n / gradient_steps and oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a, or
- * for CODE the code n_d unit with n_d the stochastic code of a; w = fl(w - fl(lr d)) on its grid.
- * For GRID w is n_w unit[0] and becomes (n_w - stochastic code of fl(lr a) / unit[0]) unit[0],
- * |n_w| <= 127; unit[0] = 0: stays. Grids are multiples of 1 / steps, powers of two; 0: any value.
- * lr as in sgd. Gradient codes take the rounding bytes of `tensor`, increments those of `tensor` +
- * OCT_INCREMENT_BITS, both element by element of the parameter. */
+ * = n / gradient_steps and oct_fixed_element: a = fl(fl(mu m) + G), m = a on its grid; d = a or,
+ * with nesterov, fl(G + fl(mu a)), for CODE in its stochastic code times the unit; w = fl(w - fl(lr
+ * d)) on its grid. For GRID w is n_w unit[0] and becomes (n_w - stochastic code of fl(lr d) /
+ * unit[0]) unit[0], |n_w| <= 127; unit[0] = 0: stays. Grids are multiples of 1 / steps, powers of
+ * two; 0: any value. lr as in sgd. Gradient codes take the rounding bytes of `tensor`, increments
+ * those of `tensor` + OCT_INCREMENT_BITS, both element by element of the parameter. */
 enum { OCT_INCREMENT_BITS = 1 << 30 };
 enum oct_normalise { OCT_NOT_NORMALISED, OCT_NORMALISED, OCT_NORMALISED_KEPT };
 enum { OCT_FIXED_LARGEST, OCT_FIXED_MOMENTUM, OCT_FIXED_ZEROS, OCT_FIXED_COUNTS };
@@ -572,6 +572,7 @@ struct oct_sgd_fixed_args {
     const struct oct_step_state *step; /* seed, step, lr, gradient_range, flag */
     uint32_t tensor;
     float mu, weight_decay;
+    int nesterov;
     const float *lr_factor; /* f32[1] or NULL */
     enum oct_normalise normalise;
     float gradient_steps, momentum_steps, weight_steps;

@@ -501,6 +501,7 @@ Test(eoq, a_resumed_run_is_the_same_run)
         struct oct_options o = small_run();
         double want[STEPS], got[STEPS];
         o.scheme_opt = options[i];
+        o.nesterov = i;
         o.first_last = "int8";
         oct_trainer *t = run_open(&o);
         run_steps(t, STEPS, want);

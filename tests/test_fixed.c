@@ -152,6 +152,7 @@ static void run_case(oct_backend *ops, const struct fixed_case *k)
             .step = &step,
             .tensor = 77,
             .mu = 0.25f,
+            .nesterov = k->bits >> 1 & 1,
             .weight_decay = k->bits & 4 ? 1e-4f : 0.0f,
             .lr_factor = k->bits & 8 ? &factor : NULL,
             .normalise = k->normalise,

@@ -362,11 +362,11 @@ OCT_HD float oct_lr_on_grid(float lr)
     return oct_clampf(oct_on_grid(lr, 512.0f), 511.0f / 512.0f);
 }
 
-/* How a parameter moves by lr times its momentum a, in fixed point. */
+/* How a parameter moves with its momentum a, in fixed point. */
 enum oct_increment {
-    OCT_INCREMENT_REAL, /* lr a */
-    OCT_INCREMENT_CODE, /* lr n unit, n = the stochastic code of a in [-127, 127] */
-    OCT_INCREMENT_GRID  /* w = n unit stays a code n in [-127, 127]: n -= stochastic code of lr a */
+    OCT_INCREMENT_REAL, /* lr d, d = a or g + mu a (Nesterov) */
+    OCT_INCREMENT_CODE, /* lr n unit, n = the stochastic code of d in [-127, 127] */
+    OCT_INCREMENT_GRID  /* w = n unit stays a code n in [-127, 127]: n -= stochastic code of lr d */
 };
 
 struct oct_fixed_rates {
@@ -374,6 +374,7 @@ struct oct_fixed_rates {
     float momentum_steps, weight_steps; /* grids, oct_on_grid */
     enum oct_increment increment;
     float unit; /* of the increment's code */
+    int nesterov;
 };
 
 /* Gradient of one parameter, weight decay inside. */
@@ -422,18 +423,18 @@ OCT_HD float oct_fixed_steps_of(float magnitude, float steps)
 OCT_HD void oct_fixed_element(
     float *w, float *momentum, float g, struct oct_fixed_rates rates, uint32_t random_byte)
 {
-    float a = rates.mu * *momentum + g, d = a;
+    float a = rates.mu * *momentum + g, d = rates.nesterov ? g + rates.mu * a : a;
     *momentum = oct_on_grid(a, rates.momentum_steps);
     if (rates.increment == OCT_INCREMENT_GRID) {
         float inverse = 1.0f / rates.unit;
         int n = oct_quantise(*w, inverse, OCT_CODE_MAX) -
-                oct_quantise_stochastic(rates.lr * a, inverse, 2 * OCT_CODE_MAX, random_byte);
+                oct_quantise_stochastic(rates.lr * d, inverse, 2 * OCT_CODE_MAX, random_byte);
         n = n < -OCT_CODE_MAX ? -OCT_CODE_MAX : n > OCT_CODE_MAX ? OCT_CODE_MAX : n;
         *w = rates.unit > 0.0f ? (float)n * rates.unit : *w;
         return;
     }
     if (rates.increment == OCT_INCREMENT_CODE)
-        d = (float)oct_quantise_stochastic(a, 1.0f / rates.unit, OCT_CODE_MAX, random_byte) *
+        d = (float)oct_quantise_stochastic(d, 1.0f / rates.unit, OCT_CODE_MAX, random_byte) *
             rates.unit;
     *w = oct_on_grid(*w - rates.lr * d, rates.weight_steps);
 }

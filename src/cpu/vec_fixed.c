@@ -128,7 +128,7 @@ void OCT_VEC_NAME(oct_vec_sgd_fixed)(void *arg, int64_t item, int thread)
         .unit = 1.0f / a->gradient_steps,
         .rates = {oct_sgd_lr(step->lr, a->lr_factor), a->mu, a->weight_decay, a->momentum_steps,
             a->weight_steps, a->increment,
-            a->increment == OCT_INCREMENT_GRID ? a->unit[0] : a->momentum_unit},
+            a->increment == OCT_INCREMENT_GRID ? a->unit[0] : a->momentum_unit, a->nesterov},
         .key = oct_rounding_key(step->seed, step->step, a->tensor),
         .increment_key = oct_rounding_key(step->seed, step->step, a->tensor + OCT_INCREMENT_BITS)};
 

@@ -129,6 +129,7 @@ static enum oct_status update_fixed(
         .step = oct_buffer_data(g->step),
         .tensor = (uint32_t)(g->node_count + (param - g->params)), /* nodes have those below */
         .mu = policy->no_momentum ? 0.0f : optimiser->momentum,
+        .nesterov = optimiser->nesterov,
         .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
         .lr_factor = oct_buffer_data(param->lr_factor),
         .normalise = normalise,

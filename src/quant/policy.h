@@ -99,6 +99,7 @@ struct oct_update_policy {
     float momentum_unit;          /* increment CODE */
     bool keeps_magnitude;         /* normalised gradients move weights as far as they are large */
     bool no_momentum;             /* whatever momentum the run asks for */
+    bool plain_momentum;          /* not Nesterov's */
     /* codes of normalised gradients are below `range` from `percent` of the run's epochs on */
     struct oct_update_period {
         int percent;

@@ -17,7 +17,7 @@
  *     E     at a convolution's output, and at its input, where it is summed over its consumers:
  *           E2, 8 bits and a flag of the unit, or E1, without (error=qe1, e1=qe1); units from R(E)
  *     G     n = SR(dr (dW + wd W) / R), |n| < dr, G = n R / dr;  gradient=cq: WAGEUBN's G = n 2^-14
- *     U     Acc = mu Acc + G on steps of 4 R / 128;  cq: of 2^-12
+ *     U     Acc = mu Acc + G on steps of 4 R / 128;  cq: of 2^-12; --nesterov: of G + mu Acc
  *           wide:   n_U = SR(Acc / step), |n_U| <= 127; W = W - lr n_U step on 2^-23
  *           strict: W is its code: n_W = clip(n_W - SR(lr Acc / unit), -127, 127)
  *     lr    the nearest power of two

@@ -125,6 +125,7 @@ const struct oct_scheme oct_scheme_wageubn = {
         .weight_steps = 0x1p23f,
         .initial_steps = 0x1p15f,
         .lr_grid = OCT_LR_FIXED,
+        .plain_momentum = true,
         .period = {{0, 128.0f}, {60, 32.0f}, {80, 8.0f}, {90, 2.0f}}},
     .norm = {.mean = 0x1p15f, .sd = 0x1p15f, .affine = 0x1p7f, .xhat = 0x1p7f},
     .role =

@@ -42,9 +42,9 @@ static enum oct_status open_numerics(struct oct_trainer *t)
         .int8_wgrad = o->int8_wgrad,
         .simulate = o->simulate || (o->isa && strcmp(o->isa, "simulate") == 0)};
     OCT_TRY(oct_numerics_open(&request, &t->numerics));
-    if (o->nesterov && t->numerics.update.gradient_steps > 0.0f)
+    if (o->nesterov && t->numerics.update.plain_momentum)
         return oct_fail(OCT_UNSUPPORTED,
-            "--nesterov: scheme %s updates in fixed point with plain momentum: leave it out",
+            "--nesterov: scheme %s updates with plain momentum: leave it out",
             t->numerics.scheme->name);
     return OCT_OK;
 }

@@ -63,7 +63,8 @@ static void move(const struct oct_sgd_fixed_args *a, int64_t i, float g, float f
     float lr = a->step->lr;
     float unit =
         a->increment == OCT_INCREMENT_GRID ? *a->unit : oracle_mul(a->momentum_unit, factor);
-    float moment = oracle_add(oracle_mul(a->mu, a->momentum[i]), g), d = moment;
+    float moment = oracle_add(oracle_mul(a->mu, a->momentum[i]), g);
+    float d = a->nesterov ? oracle_add(g, oracle_mul(a->mu, moment)) : moment;
     int byte = random_byte(a, a->tensor + (1u << 30), i);
 
     if (a->lr_factor && *a->lr_factor > 0.0f)
@@ -72,7 +73,7 @@ static void move(const struct oct_sgd_fixed_args *a, int64_t i, float g, float f
     if (a->increment == OCT_INCREMENT_GRID && unit > 0.0f) {
         float inverse = oracle_over(1.0f, unit);
         int code = oracle_code(a->w[i], inverse, 127, -1) -
-                   oracle_code(oracle_mul(lr, moment), inverse, 254, byte);
+                   oracle_code(oracle_mul(lr, d), inverse, 254, byte);
         code = code > 127 ? 127 : code < -127 ? -127 : code;
         a->w[i] = oracle_mul((float)code, unit);
         return;
@@ -80,7 +81,7 @@ static void move(const struct oct_sgd_fixed_args *a, int64_t i, float g, float f
     if (a->increment == OCT_INCREMENT_GRID)
         return;
     if (a->increment == OCT_INCREMENT_CODE)
-        d = oracle_mul((float)oracle_code(moment, oracle_over(1.0f, unit), 127, byte), unit);
+        d = oracle_mul((float)oracle_code(d, oracle_over(1.0f, unit), 127, byte), unit);
     a->w[i] = oracle_on_grid(oracle_sub(a->w[i], oracle_mul(lr, d)), a->weight_steps);
 }
 
