@@ -3,7 +3,6 @@
 #include "backend.h"
 #include "base/bn.h"
 #include "cpu/vec_mu8.h"
-#include "cpu/vec_mu8_number.h"
 #include "oracle/oracle_scheme.h"
 #include "quant/policy.h"
 #include "support/mirror.h"
@@ -15,30 +14,6 @@
 static long double nearest(long double v)
 {
     return rintl(v); /* ties to even; none of the formulas below meets one */
-}
-
-static void expect_code_at(uint32_t bits)
-{
-    float w = oct_f32_of_bits(bits);
-    int want = (int)rintf(oct_logf_from_one(w) * 22.9027838f), got = oct_mu8_code_at(w);
-    if (got != want) /* an assertion each would take minutes */
-        cr_assert_fail("w %a: code %d, definition %d", (double)w, got, want);
-}
-
-/* The tables behind numbers of mu-law codes: all codes; every seventh w, and those at every edge.
- */
-Test(codes, mu_law_tables_are_the_definition)
-{
-    const uint32_t one = oct_bits_of_f32(1.0f), most = oct_bits_of_f32(256.0f);
-    for (int c = 0; c <= 127; c++)
-        cr_expect_eq(oct_mu8_decoded[c], oct_mu8_number(c), "code %d", c);
-    for (uint32_t bits = one; bits <= most; bits += 7)
-        expect_code_at(bits);
-    for (int b = 0; b < 257; b++)
-        for (uint32_t near = 0; near < 3; near++) {
-            uint32_t edge = oct_bits_of_f32(oct_mu8_edge[b]) - 1 + near;
-            expect_code_at(edge < most ? edge : most);
-        }
 }
 
 /* Mu-law with xmax = 1: storage codes of .001, .01, .1, .5, 1 and the values they stand for. */

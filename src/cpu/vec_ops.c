@@ -1,7 +1,6 @@
 /* Elementwise loops: quantise, regrid, image, loss, sgd, ema. Reductions are in vec_reduce.c,
  * pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
 #include "cpu/vec_fixed.h"
-#include "cpu/vec_mu8_number.h"
 #include "cpu/vec_reduce.h"
 
 #include "base/rng.h"
@@ -179,24 +178,34 @@ static void regrid_codes(const struct oct_regrid_args *a, int64_t from, int n)
         regrid_run(a, OCT_F32, OCT_GRID_UNIFORM, from, n);
 }
 
-/* Other grids, as the definition has them; mu-law numbers by table. */
-V_INLINE void regrid_on(const struct oct_regrid_args *a, enum oct_grid grid, int64_t from, int n)
+/* Other grids, as the definition has them; of mu-law numbers each is made once, not for each
+ * element.
+ */
+static void regrid_numbers(const struct oct_regrid_args *a, int64_t from, int n)
 {
     void *x = (char *)a->x + (size_t)from * oct_dtype_bytes(a->dtype);
     const struct oct_steps steps = {a->range.scale[0], a->range.inverse[0]};
     const float clip = a->range.clip[0];
-    const int code_max = a->range.code_max;
+    const int code_max = a->range.code_max, mu_law = a->range.grid == OCT_GRID_MU8_NUMBER;
+    float number[OCT_CODE_MAX + 1];
     int64_t clipped = 0;
+    for (int c = 0; mu_law && c <= OCT_CODE_MAX; c++)
+        number[c] = clip * oct_mu8_number(c);
     for (int i = 0; i < n; i++) {
-        float v = oct_load(x, a->dtype, i);
-        if (oct_not_finite(v))
+        float real, value = oct_load(x, a->dtype, i), v = value * steps.inverse;
+        if (oct_not_finite(value))
             oct_raise(a->flag);
-        clipped += fabsf(v * steps.inverse) > (float)code_max;
-        oct_store(x, a->dtype, i,
-            grid == OCT_GRID_MU8_NUMBER ? oct_mu8_real(v, steps.inverse, clip, code_max)
-                                        : oct_real_on(grid, v, steps, clip, code_max));
+        clipped += fabsf(v) > (float)code_max;
+        if (mu_law) {
+            v = oct_clampf(v, (float)code_max);
+            real = number[(int)oct_mu8_storage(fabsf(v), code_max)];
+            real = v < 0.0f ? 0.0f - real : real;
+        } else {
+            real = oct_real_on(a->range.grid, value, steps, clip, code_max);
+        }
+        oct_store(x, a->dtype, i, real);
     }
-    if (a->saturated && grid != OCT_GRID_OPEN)
+    if (a->saturated && a->range.grid != OCT_GRID_OPEN)
         __atomic_fetch_add(a->saturated, clipped, __ATOMIC_RELAXED);
 }
 
@@ -208,10 +217,8 @@ static void regrid(void *arg, int64_t item, int thread)
     int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
     if (a->range.grid == OCT_GRID_UNIFORM || a->range.grid == OCT_GRID_FLAG)
         regrid_codes(a, from, n);
-    else if (a->range.grid == OCT_GRID_MU8_NUMBER)
-        regrid_on(a, OCT_GRID_MU8_NUMBER, from, n);
     else
-        regrid_on(a, a->range.grid, from, n);
+        regrid_numbers(a, from, n);
 }
 
 /* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */

@@ -96,14 +96,11 @@ static bool apply_dr(struct oct_numerics *numerics, const char *value)
 
 static bool apply_error(struct oct_numerics *numerics, const char *value)
 {
-    static const enum oct_role errors[] = {OCT_ROLE_DY_DW, OCT_ROLE_DY_DX};
     bool flag = strcmp(value, "qe2") == 0;
     if (!flag && strcmp(value, "qe1") != 0)
         return false;
-    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
-        numerics->role[errors[i]].format = flag ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
-        numerics->role[errors[i]].grid = flag ? OCT_GRID_FLAG : OCT_GRID_UNIFORM;
-    }
+    oct_option_flag(&numerics->role[OCT_ROLE_DY_DW], flag);
+    oct_option_flag(&numerics->role[OCT_ROLE_DY_DX], flag);
     return true;
 }
 
@@ -112,8 +109,7 @@ static bool apply_e1(struct oct_numerics *numerics, const char *value)
     bool flag = strcmp(value, "qe2") == 0;
     if (!flag && strcmp(value, "qe1") != 0)
         return false;
-    numerics->role[OCT_ROLE_DX].format = flag ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
-    numerics->role[OCT_ROLE_DX].grid = flag ? OCT_GRID_FLAG : OCT_GRID_UNIFORM;
+    oct_option_flag(&numerics->role[OCT_ROLE_DX], flag);
     return true;
 }
 

@@ -50,14 +50,11 @@ static const char *const notes[] = {
 
 static bool apply_e2(struct oct_numerics *numerics, const char *value)
 {
-    static const enum oct_role errors[] = {OCT_ROLE_DY_DW, OCT_ROLE_DY_DX};
     bool flag = strcmp(value, "flag") == 0;
     if (!flag && strcmp(value, "plain") != 0)
         return false;
-    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
-        numerics->role[errors[i]].format = flag ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
-        numerics->role[errors[i]].grid = flag ? OCT_GRID_FLAG : OCT_GRID_UNIFORM;
-    }
+    oct_option_flag(&numerics->role[OCT_ROLE_DY_DW], flag);
+    oct_option_flag(&numerics->role[OCT_ROLE_DY_DX], flag);
     return true;
 }
 

@@ -41,6 +41,12 @@ bool oct_option_residual(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
+void oct_option_flag(struct oct_policy *policy, bool flag)
+{
+    policy->format = flag ? OCT_FORMAT_INT16 : OCT_FORMAT_INT8;
+    policy->grid = flag ? OCT_GRID_FLAG : OCT_GRID_UNIFORM;
+}
+
 bool oct_option_number(const char *value, float low, float high, float *out)
 {
     char *end;
