@@ -169,6 +169,29 @@ struct oct_regrid_args {
     uint32_t *flag;
 };
 
+/* A trained term at every place of a sample: y = round(fl(y + fl(fl(alpha_i mu_i) + offset_i))), i
+ * the element inside its sample of `count`; in place. */
+struct oct_compensate_args {
+    int samples;
+    int64_t count;                    /* below 2^31 */
+    void *y;                          /* [samples, count] */
+    enum oct_dtype dtype;             /* f32 or bf16 */
+    const float *alpha, *mu, *offset; /* f32[count] each */
+};
+
+/* Gradients of its parameters from dY's codes: d_i = fl(f32(sum over the samples of code_i)
+ * scale), the sum exact; doffset (+)= d, dmu (+)= fl(alpha d), dalpha (+)= fl(mu d). */
+enum { OCT_COMPENSATE_SAMPLES = 1 << 24 }; /* at most: sums of a plane fit 32 bits */
+struct oct_compensate_bwd_args {
+    int samples;
+    int64_t count;
+    const int8_t *dy, *dy_lo; /* codes, [samples, count]; dy_lo NULL: one plane */
+    const float *scale;       /* f32[1] */
+    const float *alpha, *mu;  /* f32[count] each */
+    float *dalpha, *dmu, *doffset;
+    enum oct_write mode;
+};
+
 /* Per-channel statistics of x[rows, channels] f32/bf16; any output may be NULL. Overwrites.
  * amax, f32[channels]: the largest |x| by its bits, so that NaN counts above Inf and shows. min,
  * max, f32[channels]: by `x < min`, so that NaN is skipped. A zero of either sign or a subnormal is
@@ -703,6 +726,8 @@ struct oct_backend {
     enum oct_status (*cosine_search)(oct_backend *, const struct oct_cosine_search_args *);
 
     /* normalise and activate */
+    enum oct_status (*compensate)(oct_backend *, const struct oct_compensate_args *);
+    enum oct_status (*compensate_bwd)(oct_backend *, const struct oct_compensate_bwd_args *);
     enum oct_status (*bn_finalize)(oct_backend *, const struct oct_bn_finalize_args *);
     enum oct_status (*affine_finalize)(oct_backend *, const struct oct_affine_finalize_args *);
     enum oct_status (*act_fwd)(oct_backend *, const struct oct_act_fwd_args *);

@@ -162,6 +162,28 @@ enum oct_status oct_check_regrid(const struct oct_regrid_args *a)
     return OCT_OK;
 }
 
+static enum oct_status check_samples(const char *op, int samples, int64_t count)
+{
+    if (samples < 1 || samples > OCT_COMPENSATE_SAMPLES || count < 1 || count > INT32_MAX)
+        return oct_fail(OCT_SHAPE,
+            "%s of %d samples x %lld elements: 1 to %d samples, 1 to 2^31 - 1 elements", op,
+            samples, (long long)count, OCT_COMPENSATE_SAMPLES);
+    return OCT_OK;
+}
+
+enum oct_status oct_check_compensate(const struct oct_compensate_args *a)
+{
+    if (!oct_is_float(a->dtype))
+        return oct_fail(
+            OCT_UNSUPPORTED, "compensate of %s: give f32 or bf16", oct_dtype_name(a->dtype));
+    return check_samples("compensate", a->samples, a->count);
+}
+
+enum oct_status oct_check_compensate_bwd(const struct oct_compensate_bwd_args *a)
+{
+    return check_samples("compensate_bwd", a->samples, a->count);
+}
+
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *a)
 {
     return check_rows("channel_stats", a->rows, a->channels, a->dtype);

@@ -437,6 +437,7 @@ Test(published, options_out_of_range_are_refused)
     expect_refusal("fqat", "z=0", "0.5..16");
     expect_refusal("fqat", "z=wide", "0.5..16");
     expect_refusal("fqat", "clip=1.5", "0.01..1");
+    expect_refusal("fqat", "compensation=yes", "on|off");
     expect_refusal("fqat", "period=100", "no option");
     expect_refusal("ui8", "period=0", "1..1000000");
     expect_refusal("ui8", "period=2.5", "1..1000000");

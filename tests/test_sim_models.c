@@ -31,7 +31,8 @@ static void losses_of(const struct oct_options *o, double loss[STEPS])
     oct_trainer_close(t);
 }
 
-static void compare(const char *model, const char *scheme, const char *rounding)
+static void compare_with(
+    const char *model, const char *scheme, const char *scheme_opt, const char *rounding)
 {
     double cpu[STEPS], sim[STEPS];
     struct oct_options o;
@@ -41,6 +42,7 @@ static void compare(const char *model, const char *scheme, const char *rounding)
     o.synthetic_size = strncmp(model, "lenet5", 6) == 0 ? 28 : 16;
     o.model = model;
     o.scheme = scheme;
+    o.scheme_opt = scheme_opt;
     o.rounding = rounding;
     o.batch_size = 4;
     o.seed = 3;
@@ -53,6 +55,11 @@ static void compare(const char *model, const char *scheme, const char *rounding)
         cr_assert(memcmp(&sim[i], &cpu[i], sizeof sim[i]) == 0,
             "%s %s: losses differ at step %d: sim %.17g, cpu %.17g", model, scheme, i, sim[i],
             cpu[i]);
+}
+
+static void compare(const char *model, const char *scheme, const char *rounding)
+{
+    compare_with(model, scheme, NULL, rounding);
 }
 
 static void compare_schemes(const char *model)
@@ -102,6 +109,11 @@ Test(sim_models, evaluation)
 Test(sim_models, lenet5_bn)
 {
     compare("lenet5_bn", "fqat", "nearest");
+}
+
+Test(sim_models, compensation)
+{
+    compare_with("resnet8", "fqat", "compensation=on", "nearest");
 }
 
 Test(sim_models, preact_resnet)

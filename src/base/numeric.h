@@ -476,6 +476,12 @@ OCT_HD float oct_deviation_factor(float distance, float alpha, float beta)
     return factor > beta ? factor : beta;
 }
 
+/* What a trained compensation adds to a convolution's output. */
+OCT_HD float oct_compensation(float alpha, float mu, float offset)
+{
+    return alpha * mu + offset;
+}
+
 /* average + rate (value - average), rate = fl(1 - decay). */
 OCT_HD float oct_ema_of(float average, float value, float rate)
 {

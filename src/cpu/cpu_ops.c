@@ -34,6 +34,21 @@ static enum oct_status regrid(oct_backend *backend, const struct oct_regrid_args
     return OCT_OK;
 }
 
+static enum oct_status compensate(oct_backend *backend, const struct oct_compensate_args *a)
+{
+    OCT_TRY(oct_check_compensate(a));
+    run(backend, oct_vec_items(a->count, OCT_VEC_PLACES), oct_cpu_of(backend)->ops->compensate, a);
+    return OCT_OK;
+}
+
+static enum oct_status compensate_bwd(oct_backend *backend, const struct oct_compensate_bwd_args *a)
+{
+    OCT_TRY(oct_check_compensate_bwd(a));
+    run(backend, oct_vec_items(a->count, OCT_VEC_PLACES), oct_cpu_of(backend)->ops->compensate_bwd,
+        a);
+    return OCT_OK;
+}
+
 static enum oct_status channel_stats(oct_backend *backend, const struct oct_channel_stats_args *a)
 {
     const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
@@ -230,6 +245,8 @@ void oct_cpu_ops_install(oct_backend *table)
     table->channel_workspace = channel_workspace;
     table->quantise = quantise;
     table->regrid = regrid;
+    table->compensate = compensate;
+    table->compensate_bwd = compensate_bwd;
     table->channel_stats = channel_stats;
     table->channel_sum = channel_sum;
     table->count_above = count_above;

@@ -1,5 +1,5 @@
-/* Elementwise loops: quantise, regrid, image, loss, sgd, ema. Reductions are in vec_reduce.c,
- * pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
+/* Elementwise loops: quantise, regrid, compensate, image, loss, sgd, ema. Reductions are in
+ * vec_reduce.c, pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
 #include "cpu/vec_fixed.h"
 #include "cpu/vec_reduce.h"
 
@@ -221,6 +221,73 @@ static void regrid(void *arg, int64_t item, int thread)
         regrid_numbers(a, from, n);
 }
 
+V_INLINE void compensate_run(
+    const struct oct_compensate_args *a, enum oct_dtype dtype, int64_t from, int n)
+{
+    float term[OCT_VEC_PLACES];
+    for (int i = 0; i < n; i++)
+        term[i] = oct_compensation(a->alpha[from + i], a->mu[from + i], a->offset[from + i]);
+    for (int s = 0; s < a->samples; s++) {
+        void *y = (char *)a->y + (size_t)(s * a->count + from) * oct_dtype_bytes(dtype);
+        for (int i = 0; i < n; i++)
+            oct_store(y, dtype, i, oct_load(y, dtype, i) + term[i]);
+    }
+}
+
+static void compensate(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_compensate_args *a = arg;
+    int64_t from = item * OCT_VEC_PLACES, left = a->count - from;
+    int n = left < OCT_VEC_PLACES ? (int)left : OCT_VEC_PLACES;
+    if (a->dtype == OCT_BF16)
+        compensate_run(a, OCT_BF16, from, n);
+    else
+        compensate_run(a, OCT_F32, from, n);
+}
+
+/* `n` elements of each sample; samples are `stride` apart. */
+V_INLINE void add_samples(
+    int32_t *restrict sum, const int8_t *q, int samples, int64_t stride, int n)
+{
+    for (int s = 0; s < samples; s++) {
+        const int8_t *restrict row = q + s * stride;
+        for (int i = 0; i < n; i++)
+            sum[i] += row[i];
+    }
+}
+
+V_INLINE void write_gradients(float *restrict to, const float *restrict from, int n, int accumulate)
+{
+    for (int i = 0; i < n; i++)
+        to[i] = accumulate ? to[i] + from[i] : from[i];
+}
+
+static void compensate_bwd(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_compensate_bwd_args *a = arg;
+    const int64_t from = item * OCT_VEC_PLACES, left = a->count - from;
+    const int n = left < OCT_VEC_PLACES ? (int)left : OCT_VEC_PLACES;
+    const int accumulate = a->mode == OCT_ACCUMULATE;
+    const float *restrict alpha = a->alpha + from, *restrict mu = a->mu + from;
+    int32_t hi[OCT_VEC_PLACES] = {0}, lo[OCT_VEC_PLACES] = {0};
+    float d[OCT_VEC_PLACES], alpha_d[OCT_VEC_PLACES], mu_d[OCT_VEC_PLACES];
+
+    add_samples(hi, a->dy + from, a->samples, a->count, n);
+    if (a->dy_lo)
+        add_samples(lo, a->dy_lo + from, a->samples, a->count, n);
+    for (int i = 0; i < n; i++) {
+        const float sum = (float)(a->dy_lo ? oct_combine_planes(hi[i], lo[i]) : hi[i]);
+        d[i] = sum * a->scale[0];
+        alpha_d[i] = alpha[i] * d[i];
+        mu_d[i] = mu[i] * d[i];
+    }
+    write_gradients(a->doffset + from, d, n, accumulate);
+    write_gradients(a->dmu + from, alpha_d, n, accumulate);
+    write_gradients(a->dalpha + from, mu_d, n, accumulate);
+}
+
 /* sum g q and sum q^2 of one candidate over n elements, g the fine codes. */
 V_INLINE void search_candidate(
     const float *x, const int32_t *g, int n, float inverse, int code_max, int64_t *gq, int64_t *q2)
@@ -430,6 +497,8 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .search = search,
     .quantise = quantise,
     .regrid = regrid,
+    .compensate = compensate,
+    .compensate_bwd = compensate_bwd,
     .pool = OCT_VEC_NAME(oct_vec_pool),
     .pool_bwd = OCT_VEC_NAME(oct_vec_pool_bwd),
     .image = image,

@@ -11,6 +11,7 @@ enum {
     OCT_VEC_QUANTISE = 32768, /* elements per item of quantise, whole rows */
     OCT_VEC_CHANNELS = 64,    /* channels per item of a merge */
     OCT_VEC_IMAGE = 4096,     /* pixels per item of image */
+    OCT_VEC_PLACES = 512,     /* elements of a sample per item of compensate, all samples */
     OCT_STATS_WORDS = 5       /* f32 per channel and chunk in a workspace */
 };
 
@@ -47,12 +48,13 @@ struct oct_vec_ops {
     oct_pool_work *search;   /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
     oct_pool_work *quantise; /* items: oct_vec_quantise_rows rows */
     oct_pool_work *regrid;   /* items: OCT_VEC_CHUNK elements */
-    oct_pool_work *pool;     /* items: output rows n * P + p */
-    oct_pool_work *pool_bwd; /* items: input rows n * H + h */
-    oct_pool_work *image;    /* items: OCT_VEC_IMAGE pixels */
-    oct_pool_work *loss;     /* items: samples */
-    oct_pool_work *sgd;      /* items: OCT_VEC_CHUNK elements; amax[0] starts at 0 */
-    oct_pool_work *ema;      /* items: OCT_VEC_CHUNK elements */
+    oct_pool_work *compensate, *compensate_bwd; /* items: OCT_VEC_PLACES elements of a sample */
+    oct_pool_work *pool;                        /* items: output rows n * P + p */
+    oct_pool_work *pool_bwd;                    /* items: input rows n * H + h */
+    oct_pool_work *image;                       /* items: OCT_VEC_IMAGE pixels */
+    oct_pool_work *loss;                        /* items: samples */
+    oct_pool_work *sgd; /* items: OCT_VEC_CHUNK elements; amax[0] starts at 0 */
+    oct_pool_work *ema; /* items: OCT_VEC_CHUNK elements */
     /* items: OCT_VEC_CHUNK elements; gradient_amax[0] starts at 0, then amax[0] */
     oct_pool_work *fixed_amax, *sgd_fixed;
     /* items: OCT_VEC_QUANTISE elements; arg: oct_shift_job */

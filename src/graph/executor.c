@@ -92,6 +92,11 @@ static enum oct_status prepare_nodes(struct oct_graph *g)
     return OCT_OK;
 }
 
+static float decay_of(const struct oct_param *param, const struct oct_optimiser *optimiser)
+{
+    return param->decay ? optimiser->weight_decay : param->own_decay;
+}
+
 static enum oct_status update_float(
     struct oct_graph *g, const struct oct_param *param, const struct oct_optimiser *optimiser)
 {
@@ -101,7 +106,7 @@ static enum oct_status update_float(
         .dw = oct_buffer_data(param->grad),
         .step = oct_buffer_data(g->step),
         .mu = optimiser->momentum,
-        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .weight_decay = decay_of(param, optimiser),
         .nesterov = optimiser->nesterov,
         .lr_factor = oct_buffer_data(param->lr_factor),
         .amax = oct_buffer_data(param->amax)};
@@ -130,7 +135,7 @@ static enum oct_status update_fixed(
         .tensor = (uint32_t)(g->node_count + (param - g->params)), /* nodes have those below */
         .mu = policy->no_momentum ? 0.0f : optimiser->momentum,
         .nesterov = optimiser->nesterov,
-        .weight_decay = param->decay ? optimiser->weight_decay : 0.0f,
+        .weight_decay = decay_of(param, optimiser),
         .lr_factor = oct_buffer_data(param->lr_factor),
         .normalise = normalise,
         .gradient_steps = policy->gradient_steps,

@@ -91,7 +91,8 @@ struct oct_param {
     float initial_value;
     int dims;
     int64_t dim[4], count;
-    bool decay;                                           /* weight decay applies */
+    bool decay;      /* weight decay applies */
+    float own_decay; /* else this does, whatever the run's is; 0: none */
     struct oct_buffer *value, *momentum, *grad, *average; /* f32[count]; average: EMA or NULL */
     struct oct_buffer *amax;                              /* f32[1]: max |value|, or NULL */
     struct oct_buffer *lr_factor;                         /* f32[1], state, or NULL */

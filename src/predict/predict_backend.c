@@ -102,6 +102,8 @@ static enum oct_status predict_copy(oct_backend *backend, void *to, const void *
 PREDICT(weight_pack)
 PREDICT(quantise)
 PREDICT(regrid)
+PREDICT(compensate)
+PREDICT(compensate_bwd)
 PREDICT(channel_stats)
 PREDICT(channel_sum)
 PREDICT(count_above)
@@ -278,6 +280,8 @@ static void install(oct_backend *t)
     t->channel_workspace = predict_workspace;
     t->quantise = predict_quantise;
     t->regrid = predict_regrid;
+    t->compensate = predict_compensate;
+    t->compensate_bwd = predict_compensate_bwd;
     t->channel_stats = predict_channel_stats;
     t->channel_sum = predict_channel_sum;
     t->count_above = predict_count_above;

@@ -9,11 +9,11 @@ enum { REDUCE_WORDS = 5 };
 const char *oct_work_kind_name(enum oct_work_kind kind)
 {
     static const char *const names[OCT_WORK_KINDS] = {"fprop", "dgrad", "wgrad", "weight_pack",
-        "stats_clear", "quantise", "channel_stats", "channel_sum", "count_above", "range_update",
-        "cosine_search", "bn_finalize", "affine_finalize", "act", "act_residual", "act_amax",
-        "shift_finalize", "act_shift", "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize",
-        "affine_bwd_finalize", "bn_apply", "bn_apply_residual", "pool", "pool_bwd", "image", "loss",
-        "sgd", "ema", "copy"};
+        "stats_clear", "quantise", "compensate", "compensate_bwd", "channel_stats", "channel_sum",
+        "count_above", "range_update", "cosine_search", "bn_finalize", "affine_finalize", "act",
+        "act_residual", "act_amax", "shift_finalize", "act_shift", "bn_reduce", "bn_reduce_mask",
+        "bn_bwd_finalize", "affine_bwd_finalize", "bn_apply", "bn_apply_residual", "pool",
+        "pool_bwd", "image", "loss", "sgd", "ema", "copy"};
     return kind < OCT_WORK_KINDS ? names[kind] : "unknown";
 }
 
@@ -242,6 +242,25 @@ struct oct_work oct_work_regrid(const struct oct_regrid_args *a)
     const double bytes = of_dtype((double)a->count, a->dtype);
     return (struct oct_work){
         .kind = OCT_WORK_QUANTISE, .read = bytes, .written = bytes, .elements = (double)a->count};
+}
+
+struct oct_work oct_work_compensate(const struct oct_compensate_args *a)
+{
+    const double count = (double)a->count, all = count * a->samples;
+    return (struct oct_work){.kind = OCT_WORK_COMPENSATE,
+        .read = of_dtype(all, a->dtype) + 12.0 * count,
+        .written = of_dtype(all, a->dtype),
+        .elements = all};
+}
+
+struct oct_work oct_work_compensate_bwd(const struct oct_compensate_bwd_args *a)
+{
+    const double count = (double)a->count, all = count * a->samples;
+    struct oct_work work = {.kind = OCT_WORK_COMPENSATE_BWD,
+        .read = all + if_there(a->dy_lo, all) + 8.0 * count,
+        .elements = all};
+    work.written = written_to(a->mode, 12.0 * count, &work.read);
+    return work;
 }
 
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *a)

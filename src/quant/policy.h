@@ -118,6 +118,7 @@ struct oct_numerics {
     struct oct_barrier_policy barrier;
     struct oct_update_policy update;
     struct oct_bn_rounding norm; /* of normalisations; xhat 0: none */
+    float compensation;          /* behind convolutions: L2 of its parameters; 0: there is none */
     enum oct_dtype act_dtype;    /* storage of y, dA and of float operands: f32 or bf16 */
     bool int8_fprop, int8_dgrad, int8_wgrad;
     /* A grid holds numbers that no code stands for: operands go through their grids, remain f32 and

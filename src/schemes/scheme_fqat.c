@@ -19,10 +19,14 @@
  * nearest rounding backward, and z = 2.576 (99 %) or 1.96 (95 %) as constants beside it.
  * Reconstructed: all formulas of the CBN; symmetric codes. Ours: behind a residual addition the
  * range is the sum of the branch's and the residual's, so that no pass looks for a maximum;
- * refresh `bound`; first and last layer in two planes; Octo's compensation layer is left out.
+ * refresh `bound`; first and last layer in two planes; Octo's compensation layer is an option, off
+ * by default: it learns what a zero point leaves behind, which symmetric codes do not have. Its
+ * parameters are [P,Q,K] here; Octo's have the batch as a dimension too.
  *
  * Reported: no figure is public. Ours, with the commands: docs/results.md. */
 #include "schemes/scheme_list.h"
+
+#include <string.h>
 
 static const char *const notes[] = {"W, X, dY int8 in all three products, uniform and linear       "
                                     "           [published: abstract]",
@@ -36,7 +40,9 @@ static const char *const notes[] = {"W, X, dY int8 in all three products, unifor
     "dY is clipped to 0.95 of its maximum, nearest rounding        [published: Octo's code]",
     "behind a residual addition s is the sum of both branches' ranges         [ours]",
     "refresh=bound; first and last layer int8 in two planes                   [ours]",
-    "no compensation layer                                                    [ours]",
+    "compensation=on: y + alpha mu + offset behind every convolution       [published: Octo's "
+    "code]",
+    "  its parameters are of one sample's shape, L2 0.1; off by default       [ours]",
     "the body of the thesis was not readable; docs/schemes.md", NULL};
 
 static bool apply_z(struct oct_numerics *numerics, const char *value)
@@ -54,9 +60,20 @@ static bool apply_clip(struct oct_numerics *numerics, const char *value)
     return true;
 }
 
+static bool apply_compensation(struct oct_numerics *numerics, const char *value)
+{
+    const float penalty = 0.1f;
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+        return false;
+    numerics->compensation = strcmp(value, "on") == 0 ? penalty : 0.0f;
+    return true;
+}
+
 static const struct oct_scheme_option options[] = {
     {"z", "0.5..16", "half width of a channel's range in |gamma| (default 2.576)", apply_z},
     {"clip", "0.01..1", "share of |dY|max that is kept (default 0.95)", apply_clip},
+    {"compensation", "on|off", "Octo's trained term behind convolutions (default off)",
+        apply_compensation},
     {"residual", "int8|float", "format of the skip connection (default int8)", oct_option_residual},
     {NULL, NULL, NULL, NULL}};
 

@@ -217,6 +217,29 @@ void oracle_regrid(const struct oct_regrid_args *a)
     }
 }
 
+void oracle_compensate(const struct oct_compensate_args *a)
+{
+    for (int64_t i = 0; i < a->samples * a->count; i++) {
+        const int64_t place = i % a->count;
+        const float term = oracle_add(oracle_mul(a->alpha[place], a->mu[place]), a->offset[place]);
+        oracle_put(a->y, a->dtype, i, oracle_add(raw_at(a->y, a->dtype, i), term));
+    }
+}
+
+void oracle_compensate_bwd(const struct oct_compensate_bwd_args *a)
+{
+    for (int64_t i = 0; i < a->count; i++) {
+        int64_t sum = 0;
+        for (int64_t at = i; at < a->samples * a->count; at += a->count)
+            sum += a->dy_lo ? 128 * (int64_t)a->dy[at] + a->dy_lo[at] : a->dy[at];
+        const float d = oracle_mul((float)sum, a->scale[0]);
+        const float wanted[] = {oracle_mul(a->mu[i], d), oracle_mul(a->alpha[i], d), d};
+        float *const to[] = {&a->dalpha[i], &a->dmu[i], &a->doffset[i]};
+        for (int k = 0; k < 3; k++)
+            *to[k] = a->mode == OCT_ACCUMULATE ? oracle_add(*to[k], wanted[k]) : wanted[k];
+    }
+}
+
 void oracle_channel_stats(const struct oct_channel_stats_args *a)
 {
     for (int c = 0; c < a->channels; c++) {

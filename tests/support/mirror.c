@@ -129,6 +129,35 @@ static enum oct_status mirror_regrid(oct_backend *table, const struct oct_regrid
     RUN(regrid);
 }
 
+static enum oct_status mirror_compensate(oct_backend *table, const struct oct_compensate_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_compensate_args a = *args;
+
+    OUT(a.y, a.samples * a.count * size_of(a.dtype));
+    IN(a.alpha, 4 * a.count);
+    IN(a.mu, 4 * a.count);
+    IN(a.offset, 4 * a.count);
+    RUN(compensate);
+}
+
+static enum oct_status mirror_compensate_bwd(
+    oct_backend *table, const struct oct_compensate_bwd_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_compensate_bwd_args a = *args;
+
+    IN(a.dy, a.samples * a.count);
+    IN(a.dy_lo, a.samples * a.count);
+    IN(a.scale, 4);
+    IN(a.alpha, 4 * a.count);
+    IN(a.mu, 4 * a.count);
+    OUT(a.dalpha, 4 * a.count);
+    OUT(a.dmu, 4 * a.count);
+    OUT(a.doffset, 4 * a.count);
+    RUN(compensate_bwd);
+}
+
 static enum oct_status mirror_channel_stats(
     oct_backend *table, const struct oct_channel_stats_args *args)
 {
@@ -553,6 +582,8 @@ static const oct_backend ops = {.name = "mirror",
     .channel_workspace = mirror_channel_workspace,
     .quantise = mirror_quantise,
     .regrid = mirror_regrid,
+    .compensate = mirror_compensate,
+    .compensate_bwd = mirror_compensate_bwd,
     .channel_stats = mirror_channel_stats,
     .channel_sum = mirror_channel_sum,
     .count_above = mirror_count_above,

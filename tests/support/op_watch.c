@@ -28,6 +28,8 @@ WATCH_CALL(conv_wgrad, oct_work_wgrad(a, w->multiprocessors))
 WATCH(weight_pack)
 WATCH(quantise)
 WATCH(regrid)
+WATCH(compensate)
+WATCH(compensate_bwd)
 WATCH(channel_stats)
 WATCH(channel_sum)
 WATCH(count_above)
@@ -135,6 +137,8 @@ void op_watch_open(struct op_watch *w)
     t->channel_workspace = watch_channel_workspace;
     t->quantise = watch_quantise;
     t->regrid = watch_regrid;
+    t->compensate = watch_compensate;
+    t->compensate_bwd = watch_compensate_bwd;
     t->channel_stats = watch_channel_stats;
     t->channel_sum = watch_channel_sum;
     t->count_above = watch_count_above;

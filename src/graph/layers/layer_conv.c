@@ -3,10 +3,15 @@
  *   backward  dw = wgrad(x, dy),  dx = dgrad(dy, w)
  * The layer decides nothing about numbers: oct_layer_numerics says which products are integer, and
  * whoever made x and dy (layer_norm.c, layer_linear.c) has quantised them. */
-#include "graph/layers/product.h"
+#include "graph/layers/compensation.h"
 #include "graph/layers/shift.h"
 
 #include <stdio.h>
+
+struct conv {
+    struct oct_product product; /* first: product.c works on it */
+    struct oct_compensation compensation;
+};
 
 static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
 {
@@ -16,8 +21,10 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
     const struct oct_layer_numerics *layer = &node->layer;
 
     OCT_TRY(oct_product_resolve(g, node, x->need_grad));
+    if (oct_is_compensated(g))
+        OCT_TRY(oct_compensation_check(node));
     pre->layer = *layer;
-    pre->integer = oct_is_int8(layer, layer->fprop);
+    pre->integer = oct_is_int8(layer, layer->fprop) && !oct_is_compensated(g);
     pre->merged = pre->integer ? pre->merged : -1;
     *(layer->fprop ? &x->need_codes : &x->need_real) = true;
     *(layer->wgrad ? &x->need_codes : &x->need_real) = true;
@@ -82,6 +89,7 @@ static struct oct_operand conv_x(
 
 static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
 {
+    const struct conv *self = node->self;
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
     struct oct_pre *pre = y->pre;
     struct oct_acc_stats stats = oct_pre_stats(pre);
@@ -104,6 +112,8 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
         if (merged)
             OCT_TRY(oct_norm_merge(g, &g->nodes[pre->merged], &args));
         OCT_TRY(g->backend->conv_fprop(g->backend, &args));
+        if (oct_is_compensated(g))
+            OCT_TRY(oct_compensation_forward(g, node, &self->compensation));
     }
     oct_op_end(g, node, "fprop", begin);
     if (!merged)
@@ -114,7 +124,7 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
 
 static enum oct_status conv_backward(struct oct_graph *g, struct oct_node *node)
 {
-    struct oct_product *self = node->self;
+    const struct conv *self = node->self;
     struct oct_value *x = oct_in(g, node, 0);
     struct oct_pre *pre = oct_out(g, node)->pre;
     struct oct_gradient dy = {.channel = pre->dy_channel,
@@ -131,10 +141,12 @@ static enum oct_status conv_backward(struct oct_graph *g, struct oct_node *node)
         dy.channel_lo = dy.tensor_lo;
         dy.channel_range = dy.tensor_range;
     }
+    if (oct_is_compensated(g))
+        OCT_TRY(oct_compensation_backward(g, node, &self->compensation, &dy));
     struct oct_operand wgrad_x = conv_x(g, node, node->layer.wgrad);
     OCT_TRY(oct_product_wgrad(g, node, &wgrad_x, &dy));
     OCT_TRY(oct_product_sample(g, node, &wgrad_x, oct_out(g, node)->pre->dy_sample));
-    if (self->has_dgrad)
+    if (self->product.has_dgrad)
         OCT_TRY(oct_product_dgrad(g, node, &dy, x));
     return OCT_OK;
 }
@@ -162,5 +174,11 @@ int oct_add_conv(struct oct_graph *g, int x, const char *name, const struct oct_
         return -1;
     }
     int y = oct_graph_value(g, OCT_VALUE_PRE, name, in.n, p, q, attr->k);
-    return oct_product_node(g, &conv_type, name, sizeof(struct oct_product), &shape, x, y) ? y : -1;
+    struct oct_node *node =
+        oct_product_node(g, &conv_type, name, sizeof(struct conv), &shape, x, y);
+    if (!node)
+        return -1;
+    if (oct_is_compensated(g))
+        oct_compensation_add(g, name, &g->values[y], &((struct conv *)node->self)->compensation);
+    return y;
 }
