@@ -149,7 +149,7 @@ LONG := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_long_*.c))
 LONG_SKIPPED := $(if $(NVCC),,$(wildcard tests/test_long_sim_*.c))
 LONG_BUILT := $(filter-out $(LONG_SKIPPED:tests/%.c=$(BUILD)/tests/%),$(LONG))
 # These programs test the device sim as well: the same cases, the same bits.
-SIM_TESTS ?= test_affine test_codes test_compensation test_conv test_fixed test_norm test_norm_bwd test_ops test_stats test_pool test_shift
+SIM_TESTS ?= test_affine test_barrier test_codes test_compensation test_conv test_fixed test_norm test_norm_bwd test_ops test_stats test_pool test_shift
 # The other PTX of the backend: all ops but the products, which test_cuda_conv runs there.
 SIM_OTHER_SM ?= 75 90
 SIM_OTHER := $(foreach sm,$(SIM_OTHER_SM),$(patsubst %,sim$(sm)=%,$(filter-out test_conv,$(SIM_TESTS))))

@@ -115,6 +115,7 @@ enum oct_status oct_cuda_image(oct_backend *, const struct oct_image_args *);
 enum oct_status oct_cuda_loss(oct_backend *, const struct oct_loss_args *);
 enum oct_status oct_cuda_sgd(oct_backend *, const struct oct_sgd_args *);
 enum oct_status oct_cuda_regrid(oct_backend *, const struct oct_regrid_args *);
+enum oct_status oct_cuda_barrier_bwd(oct_backend *, const struct oct_barrier_bwd_args *);
 enum oct_status oct_cuda_compensate(oct_backend *, const struct oct_compensate_args *);
 enum oct_status oct_cuda_compensate_bwd(oct_backend *, const struct oct_compensate_bwd_args *);
 enum oct_status oct_cuda_sgd_fixed(oct_backend *, const struct oct_sgd_fixed_args *);

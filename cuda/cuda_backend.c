@@ -132,6 +132,7 @@ static void install(oct_backend *table)
     table->loss = oct_cuda_loss;
     table->sgd = oct_cuda_sgd;
     table->regrid = oct_cuda_regrid;
+    table->barrier_bwd = oct_cuda_barrier_bwd;
     table->compensate = oct_cuda_compensate;
     table->compensate_bwd = oct_cuda_compensate_bwd;
     table->sgd_fixed = oct_cuda_sgd_fixed;

@@ -1,6 +1,6 @@
 /* SGD and the moving average of weights, four parameters a thread at a time. Both are predicated on
  * the step's flag, which the kernels read on the device. */
-#include "elementwise.cuh"
+#include "barrier.cuh"
 
 enum { UPDATE_V = 4 };
 
@@ -21,11 +21,6 @@ static runs runs_of(int64_t count, bool aligned)
     const runs r = {aligned ? count / UPDATE_V : 0, count};
     return r;
 }
-
-/* Sums for the report of the barrier. */
-struct barrier_tally {
-    int64_t barrier, all;
-};
 
 template <int V, bool BARRIER>
 OCT_DEVICE_INLINE uint32_t sgd_vector(
@@ -52,20 +47,6 @@ OCT_DEVICE_INLINE uint32_t sgd_vector(
     store_floats<V>(OCT_F32, g.w, i, w);
     store_floats<V>(OCT_F32, g.momentum, i, momentum);
     return amax;
-}
-
-/* The sums of a block leave it as one atomic a warp. */
-OCT_DEVICE_INLINE void publish_barrier(int64_t *sums, barrier_tally tally)
-{
-    unsigned long long both[2] = {(unsigned long long)tally.barrier, (unsigned long long)tally.all};
-#pragma unroll
-    for (int s = 0; s < 2; s++) {
-#pragma unroll
-        for (int lane = WARP / 2; lane > 0; lane /= 2)
-            both[s] += __shfl_xor_sync(0xffffffffu, both[s], lane);
-        if (threadIdx.x % WARP == 0)
-            atomicAdd((unsigned long long *)&sums[s], both[s]);
-    }
 }
 
 template <bool BARRIER> OCT_KERNEL sgd_kernel(const oct_sgd_args g, const runs r)

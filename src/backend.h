@@ -558,6 +558,20 @@ struct oct_barrier {
     int64_t *sums;  /* [2] */
 };
 
+/* The same for activations: da = round(fl(da + p)) in place, p = oct_barrier_gradient(x, tau, t,
+ * lam), x the activation whose gradient da is. sums may be NULL; lam has the mean over the batch in
+ * it. */
+struct oct_barrier_bwd_args {
+    int64_t count;
+    const void *x;
+    enum oct_dtype x_dtype; /* f32, bf16, or s8 with x_scale */
+    const float *x_scale;   /* f32[1] */
+    void *da;
+    enum oct_dtype da_dtype; /* f32 or bf16 */
+    struct oct_barrier barrier;
+    const struct oct_step_state *step; /* temperature */
+};
+
 /* SGD over one parameter tensor, skipped as a whole (amax too) if step->flag != 0:
  * g = fl(dw + fl(wd w)); m = fl(fl(mu m) + g); w = fl(w - fl(lr d)), d = m, or fl(g + fl(mu m)).
  * lr is fl(step->lr lr_factor[0]) where lr_factor is given and lr_factor[0] > 0. With a barrier
@@ -734,6 +748,7 @@ struct oct_backend {
     enum oct_status (*shift_finalize)(oct_backend *, const struct oct_shift_finalize_args *);
     enum oct_status (*act_shift)(oct_backend *, const struct oct_act_shift_args *);
     size_t (*bn_workspace)(oct_backend *, int64_t rows, int channels); /* of reduce and apply */
+    enum oct_status (*barrier_bwd)(oct_backend *, const struct oct_barrier_bwd_args *);
     enum oct_status (*bn_bwd_reduce)(oct_backend *, const struct oct_bn_bwd_reduce_args *);
     enum oct_status (*bn_bwd_finalize)(oct_backend *, const struct oct_bn_bwd_finalize_args *);
     enum oct_status (*affine_bwd_finalize)(

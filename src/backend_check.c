@@ -162,6 +162,19 @@ enum oct_status oct_check_regrid(const struct oct_regrid_args *a)
     return OCT_OK;
 }
 
+enum oct_status oct_check_barrier_bwd(const struct oct_barrier_bwd_args *a)
+{
+    const int codes = a->x_dtype == OCT_S8;
+    if (a->count < 1 || !oct_is_float(a->da_dtype) || !(codes || oct_is_float(a->x_dtype)))
+        return oct_fail(OCT_UNSUPPORTED,
+            "barrier_bwd of %lld elements, x %s, da %s: at least one; x s8, f32 or bf16; da f32 or "
+            "bf16",
+            (long long)a->count, oct_dtype_name(a->x_dtype), oct_dtype_name(a->da_dtype));
+    if (codes && !a->x_scale)
+        return oct_fail(OCT_ARG, "barrier_bwd: x is codes and has no x_scale: give one");
+    return OCT_OK;
+}
+
 static enum oct_status check_samples(const char *op, int samples, int64_t count)
 {
     if (samples < 1 || samples > OCT_COMPENSATE_SAMPLES || count < 1 || count > INT32_MAX)

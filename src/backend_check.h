@@ -25,6 +25,7 @@ enum oct_status oct_check_weight_pack(const struct oct_weight_pack_args *args);
 
 enum oct_status oct_check_quantise(const struct oct_quantise_args *args);
 enum oct_status oct_check_regrid(const struct oct_regrid_args *args);
+enum oct_status oct_check_barrier_bwd(const struct oct_barrier_bwd_args *args);
 enum oct_status oct_check_compensate(const struct oct_compensate_args *args);
 enum oct_status oct_check_compensate_bwd(const struct oct_compensate_bwd_args *args);
 enum oct_status oct_check_channel_stats(const struct oct_channel_stats_args *args);

@@ -376,6 +376,14 @@ Test(published, logbtq)
     follow(&o);
 }
 
+Test(published, logbtq_with_bounded_activations)
+{
+    struct oct_options o = run_options("logbtq");
+    o.scheme_opt = "lam_a=1e-3,tau_a=2";
+    o.synthetic_size = 8;
+    follow(&o);
+}
+
 Test(published, logbtq_in_planes)
 {
     struct oct_options o = run_options("logbtq");
@@ -444,6 +452,8 @@ Test(published, options_out_of_range_are_refused)
     expect_refusal("ui8", "beta=0", "0.001..1");
     expect_refusal("ui8", "alpha=-1", "0..10000");
     expect_refusal("logbtq", "lam=-1", "0..10");
+    expect_refusal("logbtq", "lam_a=11", "0..10");
+    expect_refusal("logbtq", "tau_a=0", "0.01..1000");
     expect_refusal("logbtq", "growth=0.9", "1..10");
     expect_refusal("logbtq", "tau=wide", "sigmas|tail");
     expect_refusal("logbtq", "delta=0.6", "1e-30..0.5");
@@ -500,6 +510,52 @@ Test(published, reports_show_the_mechanism)
     o.scheme_opt = "R=100000,lam=0";
     health_of(&o, 2, rows);
     cr_expect(rows[1].y_overflow == 0.0 && isnan(rows[1].barrier_share));
+    cr_expect(isnan(rows[1].activation_barrier_share));
+    o.scheme_opt = "lam_a=1e-3";
+    health_of(&o, 10, rows);
+    for (int i = 0; i < 9; i++)
+        cr_expect(strstr(rows[i].layer, "downsample") ? isnan(rows[i].activation_barrier_share)
+                                                      : rows[i].activation_barrier_share > 0.0 &&
+                                                            rows[i].activation_barrier_share < 1.0,
+            "%s: %g", rows[i].layer, rows[i].activation_barrier_share);
+}
+
+/* --- the barrier on activations --- */
+
+static struct {
+    oct_backend device;
+    int calls, codes;
+    float lam, tau;
+} barred;
+
+/* Every gradient of an activation, before the pass that reads it. */
+static enum oct_status watch_barrier(oct_backend *backend, const struct oct_barrier_bwd_args *a)
+{
+    barred.calls++;
+    barred.codes += a->x_dtype == OCT_S8;
+    barred.lam = a->barrier.lam;
+    barred.tau = a->barrier.tau;
+    return barred.device.barrier_bwd(backend, a);
+}
+
+/* Behind the 7 ReLUs of resnet8: a loss averaged over the batch and summed over a sample. */
+Test(published, barrier_on_activations)
+{
+    double loss[4];
+    for (int on = 0; on < 2; on++) {
+        struct oct_options o = run_options("logbtq");
+        o.scheme_opt = on ? "lam_a=1e-3,tau_a=1.5" : "lam=0";
+        o.grad_accum_steps = 2;
+        oct_trainer *t = run_open(&o);
+        memset(&barred, 0, sizeof barred);
+        barred.device = *t->graph->backend;
+        t->graph->backend->barrier_bwd = watch_barrier;
+        run_steps(t, 2, loss);
+        cr_expect_eq(barred.calls, on ? 2 * 2 * 7 : 0);
+        cr_expect_eq(barred.codes, barred.calls, "x is what products read");
+        cr_expect(!on || (barred.lam == 1e-3f * (1.0f / 32.0f) && barred.tau == 1.5f));
+        oct_trainer_close(t);
+    }
 }
 
 static void collect(void *user, const char *line)

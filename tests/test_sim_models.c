@@ -116,6 +116,11 @@ Test(sim_models, compensation)
     compare_with("resnet8", "fqat", "compensation=on", "nearest");
 }
 
+Test(sim_models, barrier_on_activations)
+{
+    compare_with("lenet5_bn", "logbtq", "lam_a=1e-3", "nearest");
+}
+
 Test(sim_models, preact_resnet)
 {
     compare_schemes("preact_resnet8");

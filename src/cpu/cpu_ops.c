@@ -49,6 +49,13 @@ static enum oct_status compensate_bwd(oct_backend *backend, const struct oct_com
     return OCT_OK;
 }
 
+static enum oct_status barrier_bwd(oct_backend *backend, const struct oct_barrier_bwd_args *a)
+{
+    OCT_TRY(oct_check_barrier_bwd(a));
+    run(backend, oct_vec_items(a->count, OCT_VEC_CHUNK), oct_cpu_of(backend)->ops->barrier_bwd, a);
+    return OCT_OK;
+}
+
 static enum oct_status channel_stats(oct_backend *backend, const struct oct_channel_stats_args *a)
 {
     const struct oct_vec_ops *ops = oct_cpu_of(backend)->ops;
@@ -247,6 +254,7 @@ void oct_cpu_ops_install(oct_backend *table)
     table->regrid = regrid;
     table->compensate = compensate;
     table->compensate_bwd = compensate_bwd;
+    table->barrier_bwd = barrier_bwd;
     table->channel_stats = channel_stats;
     table->channel_sum = channel_sum;
     table->count_above = count_above;

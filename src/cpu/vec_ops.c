@@ -1,5 +1,5 @@
-/* Elementwise loops: quantise, regrid, compensate, image, loss, sgd, ema. Reductions are in
- * vec_reduce.c, pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
+/* Elementwise loops: quantise, regrid, compensate, barriers, image, loss, sgd, ema. Reductions are
+ * in vec_reduce.c, pooling in vec_pool.c, updates in fixed point in vec_fixed.c. */
 #include "cpu/vec_fixed.h"
 #include "cpu/vec_reduce.h"
 
@@ -459,6 +459,45 @@ static int32_t sgd_barrier_run(const struct oct_sgd_args *a, int64_t from, int n
     return amax;
 }
 
+V_INLINE void barrier_run(const struct oct_barrier_bwd_args *a, enum oct_dtype x_dtype,
+    enum oct_dtype da_dtype, int64_t from, int n)
+{
+    const void *x = (const char *)a->x + (size_t)from * oct_dtype_bytes(x_dtype);
+    void *da = (char *)a->da + (size_t)from * oct_dtype_bytes(da_dtype);
+    const float t = a->step->temperature, tau = a->barrier.tau, lam = a->barrier.lam;
+    const float scale = x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;
+    int64_t barrier = 0, all = 0;
+    for (int i = 0; i < n; i++) {
+        float value = x_dtype == OCT_S8 ? oct_real_of_code(((const int8_t *)x)[i], scale)
+                                        : oct_load(x, x_dtype, i);
+        float p = oct_barrier_gradient(value, tau, t, lam);
+        float sum = oct_load(da, da_dtype, i) + p;
+        barrier += oct_fixed_magnitude(p);
+        all += oct_fixed_magnitude(sum);
+        oct_store(da, da_dtype, i, sum);
+    }
+    if (!a->barrier.sums)
+        return;
+    __atomic_fetch_add(&a->barrier.sums[0], barrier, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->barrier.sums[1], all, __ATOMIC_RELAXED);
+}
+
+static void barrier_bwd(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_barrier_bwd_args *a = arg;
+    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
+    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
+    if (a->x_dtype == OCT_S8 && a->da_dtype == OCT_BF16)
+        barrier_run(a, OCT_S8, OCT_BF16, from, n);
+    else if (a->x_dtype == OCT_S8)
+        barrier_run(a, OCT_S8, OCT_F32, from, n);
+    else if (a->x_dtype == OCT_F32 && a->da_dtype == OCT_F32)
+        barrier_run(a, OCT_F32, OCT_F32, from, n);
+    else /* seldom */
+        barrier_run(a, a->x_dtype, a->da_dtype, from, n);
+}
+
 static void sgd(void *arg, int64_t item, int thread)
 {
     (void)thread;
@@ -497,6 +536,7 @@ const struct oct_vec_ops OCT_VEC_NAME(oct_vec_ops) = {
     .search = search,
     .quantise = quantise,
     .regrid = regrid,
+    .barrier_bwd = barrier_bwd,
     .compensate = compensate,
     .compensate_bwd = compensate_bwd,
     .pool = OCT_VEC_NAME(oct_vec_pool),

@@ -45,9 +45,10 @@ struct oct_vec_ops {
     oct_pool_work *stats_chunk, *stats_merge;
     oct_pool_work *sum_chunk, *sum_merge;
     oct_pool_work *count_chunk, *count_merge;
-    oct_pool_work *search;   /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
-    oct_pool_work *quantise; /* items: oct_vec_quantise_rows rows */
-    oct_pool_work *regrid;   /* items: OCT_VEC_CHUNK elements */
+    oct_pool_work *search;      /* items: OCT_VEC_CHUNK elements; arg: oct_search_job */
+    oct_pool_work *quantise;    /* items: oct_vec_quantise_rows rows */
+    oct_pool_work *regrid;      /* items: OCT_VEC_CHUNK elements */
+    oct_pool_work *barrier_bwd; /* items: OCT_VEC_CHUNK elements */
     oct_pool_work *compensate, *compensate_bwd; /* items: OCT_VEC_PLACES elements of a sample */
     oct_pool_work *pool;                        /* items: output rows n * P + p */
     oct_pool_work *pool_bwd;                    /* items: input rows n * H + h */

@@ -75,6 +75,7 @@ struct oct_pre {
     struct oct_buffer *dy_sample;    /* f32: dY before quantisation, in sampled steps */
     struct oct_buffer *forward;      /* s64[2]: elements of a clipped channel that were clipped;
                                       * of y beyond its declared range; for reports */
+    struct oct_buffer *barrier;      /* s64[2]: sums of the barrier on the activation, or NULL */
     struct oct_buffer *lr_factor;    /* f32[1] of the weight, where dY is searched; or NULL */
 };
 

@@ -102,6 +102,7 @@ static enum oct_status predict_copy(oct_backend *backend, void *to, const void *
 PREDICT(weight_pack)
 PREDICT(quantise)
 PREDICT(regrid)
+PREDICT(barrier_bwd)
 PREDICT(compensate)
 PREDICT(compensate_bwd)
 PREDICT(channel_stats)
@@ -280,6 +281,7 @@ static void install(oct_backend *t)
     t->channel_workspace = predict_workspace;
     t->quantise = predict_quantise;
     t->regrid = predict_regrid;
+    t->barrier_bwd = predict_barrier_bwd;
     t->compensate = predict_compensate;
     t->compensate_bwd = predict_compensate_bwd;
     t->channel_stats = predict_channel_stats;

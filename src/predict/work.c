@@ -9,11 +9,11 @@ enum { REDUCE_WORDS = 5 };
 const char *oct_work_kind_name(enum oct_work_kind kind)
 {
     static const char *const names[OCT_WORK_KINDS] = {"fprop", "dgrad", "wgrad", "weight_pack",
-        "stats_clear", "quantise", "compensate", "compensate_bwd", "channel_stats", "channel_sum",
-        "count_above", "range_update", "cosine_search", "bn_finalize", "affine_finalize", "act",
-        "act_residual", "act_amax", "shift_finalize", "act_shift", "bn_reduce", "bn_reduce_mask",
-        "bn_bwd_finalize", "affine_bwd_finalize", "bn_apply", "bn_apply_residual", "pool",
-        "pool_bwd", "image", "loss", "sgd", "ema", "copy"};
+        "stats_clear", "quantise", "barrier_bwd", "compensate", "compensate_bwd", "channel_stats",
+        "channel_sum", "count_above", "range_update", "cosine_search", "bn_finalize",
+        "affine_finalize", "act", "act_residual", "act_amax", "shift_finalize", "act_shift",
+        "bn_reduce", "bn_reduce_mask", "bn_bwd_finalize", "affine_bwd_finalize", "bn_apply",
+        "bn_apply_residual", "pool", "pool_bwd", "image", "loss", "sgd", "ema", "copy"};
     return kind < OCT_WORK_KINDS ? names[kind] : "unknown";
 }
 
@@ -242,6 +242,15 @@ struct oct_work oct_work_regrid(const struct oct_regrid_args *a)
     const double bytes = of_dtype((double)a->count, a->dtype);
     return (struct oct_work){
         .kind = OCT_WORK_QUANTISE, .read = bytes, .written = bytes, .elements = (double)a->count};
+}
+
+struct oct_work oct_work_barrier_bwd(const struct oct_barrier_bwd_args *a)
+{
+    const double count = (double)a->count;
+    return (struct oct_work){.kind = OCT_WORK_BARRIER_BWD,
+        .read = of_dtype(count, a->x_dtype) + of_dtype(count, a->da_dtype),
+        .written = of_dtype(count, a->da_dtype),
+        .elements = count};
 }
 
 struct oct_work oct_work_compensate(const struct oct_compensate_args *a)

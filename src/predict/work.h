@@ -15,6 +15,7 @@ enum oct_work_kind {
     OCT_WORK_WEIGHT_PACK,
     OCT_WORK_STATS_CLEAR,
     OCT_WORK_QUANTISE,
+    OCT_WORK_BARRIER_BWD,
     OCT_WORK_COMPENSATE,
     OCT_WORK_COMPENSATE_BWD,
     OCT_WORK_CHANNEL_STATS,
@@ -84,6 +85,7 @@ struct oct_work oct_work_weight_pack(const struct oct_weight_pack_args *);
 struct oct_work oct_work_stats_clear(int channels);
 struct oct_work oct_work_quantise(const struct oct_quantise_args *);
 struct oct_work oct_work_regrid(const struct oct_regrid_args *);
+struct oct_work oct_work_barrier_bwd(const struct oct_barrier_bwd_args *);
 struct oct_work oct_work_compensate(const struct oct_compensate_args *);
 struct oct_work oct_work_compensate_bwd(const struct oct_compensate_bwd_args *);
 struct oct_work oct_work_channel_stats(const struct oct_channel_stats_args *);

@@ -70,6 +70,9 @@ enum oct_tau_rule {
 };
 struct oct_barrier_policy {
     float lam; /* 0: none */
+    /* Activations behind a ReLU, too: a term of the loss, summed over a sample's elements, that
+     * holds them below tau_a; lam_a 0: none. */
+    float lam_a, tau_a;
     float t0, growth, t_max;
     enum oct_tau_rule rule;
     float width, limit, delta;

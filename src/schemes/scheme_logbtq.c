@@ -20,8 +20,8 @@
  * growth are those of that work's code. Ours: the term is summed over weights, not averaged, with
  * lam 1e-4, and applied past the momentum; tau = 3 sqrt(2 / fan in) (option tau=tail: Hoeffding's
  * bound); the range R of a product's sums is declared, its overflows are counted, nothing is cut;
- * no term on activations; linear products; float master weights; refresh `bound`; first and last
- * layer in two planes.
+ * the term on activations (lam_a, off by default) likewise, over a sample; linear products; float
+ * master weights; refresh `bound`; first and last layer in two planes.
  *
  * Reported: no figure is public. Ours, with the commands: docs/results.md. */
 #include "schemes/scheme_list.h"
@@ -42,12 +42,23 @@ static const char *const notes[] = {"log-barrier term on the weights, so that su
     "product=exact: what c stands for, s (256^(c/127) - 1) / 255, in float    [reconstructed]",
     "products on the CPU; no int8 product, --simulate --act-dtype f32 only",
     "overflow: elements of y with |y| > R, counted and not cut, R 16          [reconstructed]",
-    "no term on activations (lam_a 0); float master weights                   [ours]",
+    "da += lam_a psi_t'(a - tau_a) / batch behind ReLUs, summed over a sample  [reconstructed]",
+    "lam_a 0 (off) and tau_a 3 by default; float master weights               [ours]",
     "the body of the paper was not readable; docs/schemes.md", NULL};
 
 static bool apply_lam(struct oct_numerics *numerics, const char *value)
 {
     return oct_option_number(value, 0.0f, 10.0f, &numerics->barrier.lam);
+}
+
+static bool apply_lam_a(struct oct_numerics *numerics, const char *value)
+{
+    return oct_option_number(value, 0.0f, 10.0f, &numerics->barrier.lam_a);
+}
+
+static bool apply_tau_a(struct oct_numerics *numerics, const char *value)
+{
+    return oct_option_number(value, 0.01f, 1000.0f, &numerics->barrier.tau_a);
 }
 
 static bool apply_t0(struct oct_numerics *numerics, const char *value)
@@ -109,6 +120,8 @@ static bool apply_product(struct oct_numerics *numerics, const char *value)
 
 static const struct oct_scheme_option options[] = {
     {"lam", "0..10", "weight of the barrier (default 1e-4; 0: none)", apply_lam},
+    {"lam_a", "0..10", "weight of the barrier on activations (default 0: none)", apply_lam_a},
+    {"tau_a", "0.01..1000", "bound of activations (default 3)", apply_tau_a},
     {"t0", "0.1..1000", "temperature of the first epoch (default 5)", apply_t0},
     {"growth", "1..10", "factor of the temperature from epoch to epoch (default 1.1)",
         apply_growth},
@@ -134,6 +147,7 @@ const struct oct_scheme oct_scheme_logbtq = {
     .integer = true,
     .options = options,
     .barrier = {.lam = 1e-4f,
+        .tau_a = 3.0f,
         .t0 = 5.0f,
         .growth = 1.1f,
         .t_max = 50.0f,

@@ -273,15 +273,16 @@ static json_t *layers_json(const struct oct_layer_record *layers, size_t count)
         const struct oct_layer_record *l = &layers[i];
         json_array_append_new(array,
             json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                      "s:o}",
+                      "s:o, s:o}",
                 "layer", l->layer, "int8_share", real(l->int8_share), "saturation_dw",
                 real(l->saturation_dw), "saturation_dx", real(l->saturation_dx), "tail_share",
                 real(l->tail_share), "clip_over_amax", real(l->clip_over_amax), "cosine_dw",
                 real(l->cosine_dw), "channel_clipped", real(l->channel_clipped), "y_overflow",
                 real(l->y_overflow), "clip_share", real(l->clip_share), "direction_loss",
                 real(l->direction_loss), "lr_factor", real(l->lr_factor), "barrier_share",
-                real(l->barrier_share), "update_code", real(l->update_code), "momentum_code",
-                real(l->momentum_code), "update_zeros", real(l->update_zeros)));
+                real(l->barrier_share), "activation_barrier_share",
+                real(l->activation_barrier_share), "update_code", real(l->update_code),
+                "momentum_code", real(l->momentum_code), "update_zeros", real(l->update_zeros)));
     }
     return array;
 }

@@ -37,6 +37,7 @@ struct oct_layer_record {
     double channel_clipped, y_overflow;           /* shares of the elements of y */
     double clip_share, direction_loss, lr_factor; /* of the last search on dY */
     double barrier_share;                         /* of the weight's gradient */
+    double activation_barrier_share;              /* of that of the activation behind y */
     double update_code, momentum_code;            /* largest codes of fixed-point updates */
     double update_zeros;                          /* share of gradient codes that are 0 */
 };

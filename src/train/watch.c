@@ -328,6 +328,19 @@ static enum oct_status read_barrier(
     return OCT_OK;
 }
 
+/* The same of the activation behind y. */
+static enum oct_status read_activation_barrier(
+    struct oct_trainer *t, const struct oct_pre *pre, struct oct_layer_record *row)
+{
+    int64_t sums[2];
+    if (!pre->barrier)
+        return OCT_OK;
+    OCT_TRY(t->backend->download(t->backend, sums, pre->barrier->data, sizeof sums));
+    OCT_TRY(t->backend->clear(t->backend, pre->barrier->data, sizeof sums));
+    row->activation_barrier_share = sums[1] > 0 ? (double)sums[0] / (double)sums[1] : NAN;
+    return OCT_OK;
+}
+
 /* Codes of the weight's normalised gradients since the last report, and of its momentum. */
 static enum oct_status read_update(
     struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
@@ -367,6 +380,7 @@ static enum oct_status read_layer(
     if (y->pre->need_channel && y->pre->channel_range.count > 1)
         OCT_TRY(read_channels(t, y->pre, y->c, row));
     OCT_TRY(read_forward(t, y->pre, elements, row));
+    OCT_TRY(read_activation_barrier(t, y->pre, row));
     return read_search(t, y->pre, row);
 }
 
@@ -396,6 +410,7 @@ enum oct_status oct_health(struct oct_trainer *t, struct oct_layer_record *rows,
             .direction_loss = NAN,
             .lr_factor = NAN,
             .barrier_share = NAN,
+            .activation_barrier_share = NAN,
             .update_code = NAN,
             .momentum_code = NAN,
             .update_zeros = NAN};

@@ -503,6 +503,23 @@ void oracle_sgd(const struct oct_sgd_args *a)
         *a->amax = (float)amax;
 }
 
+void oracle_barrier_bwd(const struct oct_barrier_bwd_args *a)
+{
+    for (int64_t i = 0; i < a->count; i++) {
+        const float x = a->x_dtype == OCT_S8
+                            ? oracle_mul((float)((const int8_t *)a->x)[i], *a->x_scale)
+                            : raw_at(a->x, a->x_dtype, i);
+        const float p =
+            oracle_barrier_gradient(x, a->barrier.tau, a->step->temperature, a->barrier.lam);
+        const float sum = oracle_add(raw_at(a->da, a->da_dtype, i), p);
+        if (a->barrier.sums) {
+            a->barrier.sums[0] += fixed(p);
+            a->barrier.sums[1] += fixed(sum);
+        }
+        oracle_put(a->da, a->da_dtype, i, sum);
+    }
+}
+
 void oracle_ema(const struct oct_ema_args *a)
 {
     if (*a->flag)

@@ -23,6 +23,7 @@ float oracle_log(float x);
 
 void oracle_quantise(const struct oct_quantise_args *a);
 void oracle_regrid(const struct oct_regrid_args *a);
+void oracle_barrier_bwd(const struct oct_barrier_bwd_args *a);
 void oracle_compensate(const struct oct_compensate_args *a);
 void oracle_compensate_bwd(const struct oct_compensate_bwd_args *a);
 void oracle_channel_stats(const struct oct_channel_stats_args *a);

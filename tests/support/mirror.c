@@ -129,6 +129,20 @@ static enum oct_status mirror_regrid(oct_backend *table, const struct oct_regrid
     RUN(regrid);
 }
 
+static enum oct_status mirror_barrier_bwd(
+    oct_backend *table, const struct oct_barrier_bwd_args *args)
+{
+    struct mirror *m = mirror_begin(table);
+    struct oct_barrier_bwd_args a = *args;
+
+    IN(a.x, a.count * size_of(a.x_dtype));
+    IN(a.x_scale, 4);
+    OUT(a.da, a.count * size_of(a.da_dtype));
+    IN(a.step, sizeof *a.step);
+    OUT(a.barrier.sums, 16);
+    RUN(barrier_bwd);
+}
+
 static enum oct_status mirror_compensate(oct_backend *table, const struct oct_compensate_args *args)
 {
     struct mirror *m = mirror_begin(table);
@@ -582,6 +596,7 @@ static const oct_backend ops = {.name = "mirror",
     .channel_workspace = mirror_channel_workspace,
     .quantise = mirror_quantise,
     .regrid = mirror_regrid,
+    .barrier_bwd = mirror_barrier_bwd,
     .compensate = mirror_compensate,
     .compensate_bwd = mirror_compensate_bwd,
     .channel_stats = mirror_channel_stats,

@@ -28,6 +28,7 @@ WATCH_CALL(conv_wgrad, oct_work_wgrad(a, w->multiprocessors))
 WATCH(weight_pack)
 WATCH(quantise)
 WATCH(regrid)
+WATCH(barrier_bwd)
 WATCH(compensate)
 WATCH(compensate_bwd)
 WATCH(channel_stats)
@@ -137,6 +138,7 @@ void op_watch_open(struct op_watch *w)
     t->channel_workspace = watch_channel_workspace;
     t->quantise = watch_quantise;
     t->regrid = watch_regrid;
+    t->barrier_bwd = watch_barrier_bwd;
     t->compensate = watch_compensate;
     t->compensate_bwd = watch_compensate_bwd;
     t->channel_stats = watch_channel_stats;

@@ -82,6 +82,21 @@ static void book_result(struct oct_graph *g, struct oct_node *node)
     oct_value_book_grad(g, out);
 }
 
+/* Backward reads x again. */
+static void book_barrier(struct oct_graph *g, struct oct_node *node)
+{
+    struct oct_activation *self = node->self;
+    const struct oct_value *out = oct_out(g, node);
+    struct oct_pre *pre = oct_in(g, node, 0)->pre;
+
+    self->barred = g->numerics->barrier.lam_a > 0.0f && self->relu && !self->by_shifts;
+    if (!self->barred)
+        return;
+    oct_plan_use(out->need_codes ? out->codes : out->real, oct_backward_moment(g, node));
+    if (pre)
+        pre->barrier = oct_node_book(g, node, 16, OCT_PERSISTENT, 0, "barrier");
+}
+
 void oct_activation_book(struct oct_graph *g, struct oct_node *node)
 {
     struct oct_activation *self = node->self;
@@ -119,6 +134,7 @@ void oct_activation_book(struct oct_graph *g, struct oct_node *node)
         book_shifted(g, node);
     else
         book_result(g, node);
+    book_barrier(g, node);
     oct_error_book(g, node);
     oct_plan_workspace(g->plan, g->backend->channel_workspace(g->backend, oct_rows_of(y), y->c));
     oct_plan_workspace(g->plan, g->backend->bn_workspace(g->backend, oct_rows_of(y), y->c));

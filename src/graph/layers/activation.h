@@ -16,6 +16,7 @@ struct oct_activation {
     bool rereads_y;  /* backward needs y: for xhat, or for the sign of z */
     bool by_shifts;  /* integer only (shift.h) */
     bool done;       /* by_shifts: the convolution before it has done everything */
+    bool barred;     /* a barrier holds x: its gradient is added to that of x */
     bool clips;      /* channels are clipped at clip_lo and clip_hi: z_amax is known before y is */
     struct oct_shifter shifter; /* by_shifts, unless done */
     bool rounds; /* xhat, gamma and beta are rounded; the sign of z goes through the mask */

@@ -137,6 +137,28 @@ static struct reread reread_y(struct oct_graph *g, struct oct_node *node)
     return read;
 }
 
+/* The gradient of the activation, once its consumers have summed it up. */
+static enum oct_status add_barrier(struct oct_graph *g, struct oct_node *node)
+{
+    const struct oct_barrier_policy *barrier = &g->numerics->barrier;
+    const struct oct_value *out = oct_out(g, node);
+    const struct oct_pre *pre = oct_in(g, node, 0)->pre;
+    struct oct_barrier_bwd_args args = {.count = oct_value_elements(out),
+        .x = oct_buffer_data(out->need_codes ? out->codes : out->real),
+        .x_dtype = out->need_codes ? oct_codes_dtype(g) : out->real_dtype,
+        .da = oct_buffer_data(out->grad),
+        .da_dtype = out->grad_dtype,
+        .barrier = {.lam = barrier->lam_a * g->grad_scale,
+            .tau = barrier->tau_a,
+            .sums = pre ? oct_buffer_data(pre->barrier) : NULL},
+        .step = oct_buffer_data(g->step)};
+    if (args.x_dtype == OCT_S8)
+        args.x_scale = oct_range_now(&out->range).scale;
+    OCT_TRY(g->backend->barrier_bwd(g->backend, &args));
+    oct_trace(g, node, "grad", out->grad_dtype, out->grad, args.count);
+    return OCT_OK;
+}
+
 enum oct_status oct_error_reduce(struct oct_graph *g, struct oct_node *node)
 {
     const struct oct_activation *self = node->self;
@@ -160,6 +182,8 @@ enum oct_status oct_error_reduce(struct oct_graph *g, struct oct_node *node)
         .dz_min = oct_buffer_data(self->dz_min),
         .dz_max = oct_buffer_data(self->dz_max),
         .workspace = oct_plan_workspace_data(g->plan)};
+    if (self->barred)
+        OCT_TRY(add_barrier(g, node));
     return g->backend->bn_bwd_reduce(g->backend, &args);
 }
 
