@@ -32,6 +32,8 @@ enum oct_status mirror_finish(struct mirror *m, enum oct_status status);
 
 /* mirror_conv.c: the products of the table. */
 void mirror_install_products(oct_backend *table);
+/* mirror_norm.c: normalisations and activations. */
+void mirror_install_norms(oct_backend *table);
 
 /* Of arguments `a` in an op's function. Outputs go there too: what an op leaves must stay. */
 #define IN(field, bytes) mirror_bind(m, &(field), (int64_t)(bytes), true, false)
