@@ -75,6 +75,7 @@ static void log_epochs(struct oct_runlog *log, int from, int to)
             .val_seconds = 3,
             .images_per_second = 100.5,
             .data_share = 0.125,
+            .flagged_steps = 2,
             .layers = layers,
             .layer_count = 1};
         cr_assert(oct_runlog_epoch(log, &r) == OCT_OK, "%s", oct_last_error());
@@ -126,9 +127,10 @@ Test(runlog, records)
     json_t *epoch = json_loads(strtok(NULL, "\n"), 0, NULL);
     static const char *const names[] = {"type", "timestamp", "relative_time", "epoch", "step",
         "current_lr", "train_loss", "eval_loss", "top_1", "top_5", "train_time", "val_time",
-        "img_per_s", "data_share", "layers"};
-    for (int i = 0; i < 15; i++)
+        "img_per_s", "data_share", "layers", "flagged_steps"};
+    for (int i = 0; i < 16; i++)
         cr_expect(json_object_get(epoch, names[i]) != NULL, "%s is missing", names[i]);
+    cr_expect_eq(json_integer_value(json_object_get(epoch, "flagged_steps")), 2);
     json_t *layer = json_array_get(json_object_get(epoch, "layers"), 0);
     cr_expect_str_eq(json_string_value(json_object_get(layer, "layer")), "conv1");
     cr_expect(json_real_value(json_object_get(layer, "clip_over_amax")) == 0.9);

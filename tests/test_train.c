@@ -154,6 +154,21 @@ Test(train, a_step_allocates_nothing)
     oct_trainer_close(t);
 }
 
+/* Their number goes on in a run that was interrupted. */
+static void expect_flagged_steps_kept(oct_trainer *t, const struct oct_options *o)
+{
+    char folder[] = "/tmp/octet-test-XXXXXX", path[64];
+    cr_assert(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/a.safetensors", folder);
+    cr_assert_eq(oct_trainer_save(t, path), OCT_OK, "%s", oct_last_error());
+    oct_trainer *resumed = run_open(o);
+    cr_assert_eq(oct_trainer_load(resumed, path), OCT_OK, "%s", oct_last_error());
+    cr_assert_eq(resumed->at.flagged_steps, t->at.flagged_steps);
+    oct_trainer_close(resumed);
+    unlink(path);
+    rmdir(folder);
+}
+
 /* A step that meets a NaN (here: in the last bias, so that all statistics were already taken)
  * leaves weights, averages and scales as they were, and training goes on once the NaN is gone. */
 Test(train, a_flagged_step_changes_nothing)
@@ -185,6 +200,8 @@ Test(train, a_flagged_step_changes_nothing)
     memcpy(last->value->data, &bias, sizeof bias);
     run_steps(t, 2, loss);
     free(persistent);
+    cr_assert_eq(t->at.flagged_steps, 1);
+    expect_flagged_steps_kept(t, &o);
     oct_trainer_close(t);
 }
 

@@ -147,6 +147,7 @@ static void describe(const struct oct_trainer *t, struct draft *d)
     add_integer(d, "epoch", at->epoch);
     add_integer(d, "step_in_epoch", at->step_in_epoch);
     add_integer(d, "images", at->images);
+    add_integer(d, "flagged_steps", at->flagged_steps);
     add_double(d, "loss_sum", at->loss_sum);
     add_double(d, "top1_sum", at->top1_sum);
     add_double(d, "top5_sum", at->top5_sum);
@@ -307,7 +308,7 @@ static enum oct_status number(
 static enum oct_status load_position(
     const struct oct_safetensors *file, const char *path, struct oct_position *out, double *fresh)
 {
-    double step = 0, epoch = 0, step_in_epoch = 0, images = 0;
+    double step = 0, epoch = 0, step_in_epoch = 0, images = 0, flagged = 0;
     struct oct_position at = {0};
     OCT_TRY(number(file, path, "step", &step));
     OCT_TRY(number(file, path, "epoch", &epoch));
@@ -319,13 +320,17 @@ static enum oct_status load_position(
     OCT_TRY(number(file, path, "best_top1", &at.best_top1));
     OCT_TRY(number(file, path, "train_seconds", &at.train_seconds));
     OCT_TRY(number(file, path, "fresh", fresh));
+    if (oct_safetensors_metadata(file, "octet.flagged_steps")) /* older files have none */
+        OCT_TRY(number(file, path, "flagged_steps", &flagged));
     if (!(step >= 0 && step < 1e15 && epoch >= 0 && epoch < 1e9 && step_in_epoch >= 0 &&
-            step_in_epoch <= step && images >= 0 && images < 1e15))
+            step_in_epoch <= step && images >= 0 && images < 1e15 && flagged >= 0 &&
+            flagged <= step_in_epoch))
         return oct_fail(OCT_IO, "%s: its position in training makes no sense", path);
     at.step = (int64_t)step;
     at.epoch = (int)epoch;
     at.step_in_epoch = (int64_t)step_in_epoch;
     at.images = (int64_t)images;
+    at.flagged_steps = (int64_t)flagged;
     *out = at;
     return OCT_OK;
 }

@@ -141,7 +141,8 @@ static enum oct_status log_epoch(
         .train_seconds = at->train_seconds,
         .val_seconds = eval->seconds,
         .images_per_second = (double)at->images / at->train_seconds,
-        .data_share = data_seconds / at->train_seconds};
+        .data_share = data_seconds / at->train_seconds,
+        .flagged_steps = at->flagged_steps};
 
     if (!t->log)
         return OCT_OK;
@@ -163,7 +164,7 @@ static void next_epoch(struct oct_trainer *t)
     at->epoch++;
     at->step_in_epoch = 0;
     at->loss_sum = at->top1_sum = at->top5_sum = at->train_seconds = 0.0;
-    at->images = 0;
+    at->images = at->flagged_steps = 0;
     t->loader_started = false;
 }
 

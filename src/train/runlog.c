@@ -290,15 +290,15 @@ static json_t *layers_json(const struct oct_layer_record *layers, size_t count)
 static enum oct_status log_epoch(struct oct_runlog *log, const struct oct_epoch_record *record)
 {
     double time = now();
-    json_t *object =
-        json_pack("{s:s, s:f, s:f, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-            "type", "epoch", "timestamp", time, "relative_time", time - log->opened, "epoch",
-            record->epoch, "step", (json_int_t)record->step, "current_lr", real(record->lr),
-            "train_loss", real(record->train_loss), "eval_loss", real(record->eval_loss), "top_1",
-            real(record->eval_top1), "top_5", real(record->eval_top5), "train_time",
-            real(record->train_seconds), "val_time", real(record->val_seconds), "img_per_s",
-            real(record->images_per_second), "data_share", real(record->data_share), "layers",
-            layers_json(record->layers, record->layer_count));
+    json_t *object = json_pack(
+        "{s:s, s:f, s:f, s:i, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "type",
+        "epoch", "timestamp", time, "relative_time", time - log->opened, "epoch", record->epoch,
+        "step", (json_int_t)record->step, "flagged_steps", (json_int_t)record->flagged_steps,
+        "current_lr", real(record->lr), "train_loss", real(record->train_loss), "eval_loss",
+        real(record->eval_loss), "top_1", real(record->eval_top1), "top_5", real(record->eval_top5),
+        "train_time", real(record->train_seconds), "val_time", real(record->val_seconds),
+        "img_per_s", real(record->images_per_second), "data_share", real(record->data_share),
+        "layers", layers_json(record->layers, record->layer_count));
     OCT_TRY(append_json(log, object));
     OCT_TRY(append_csv(log, record));
     const struct oct_scalar scalars[] = {{"eval/loss", record->eval_loss},

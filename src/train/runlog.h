@@ -47,6 +47,7 @@ struct oct_epoch_record {
     int64_t step;
     double train_loss, eval_loss, eval_top1, eval_top5, lr;
     double train_seconds, val_seconds, images_per_second, data_share;
+    int64_t flagged_steps; /* updates that were skipped */
     const struct oct_layer_record *layers;
     size_t layer_count;
 };

@@ -186,6 +186,7 @@ enum oct_status oct_trainer_advance(struct oct_trainer *t, struct oct_step_outco
     t->at.step++;
     t->at.step_in_epoch++;
     t->steps_counted++;
+    t->at.flagged_steps += result.flagged;
     t->at.loss_sum += result.loss;
     t->at.top1_sum += (double)result.top1;
     t->at.top5_sum += (double)result.top5;

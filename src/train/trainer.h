@@ -23,6 +23,7 @@ struct oct_position {
     int64_t images;            /* seen this epoch */
     double best_top1;          /* -1: none */
     double train_seconds;      /* of the epoch so far */
+    int64_t flagged_steps;     /* of this epoch: their updates were skipped */
 };
 
 struct oct_trainer {
