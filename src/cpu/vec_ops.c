@@ -436,6 +436,15 @@ V_INLINE int32_t sgd_run(const struct oct_sgd_args *a, int64_t from, int n, int 
     return amax;
 }
 
+/* Sums of magnitudes, in loops that are vectorised. */
+V_INLINE int64_t sum_magnitudes(const float *restrict x, int n)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += oct_fixed_magnitude(x[i]);
+    return sum;
+}
+
 static int32_t sgd_barrier_run(const struct oct_sgd_args *a, int64_t from, int n)
 {
     float *restrict w = a->w + from, *restrict momentum = a->momentum + from;
@@ -443,59 +452,76 @@ static int32_t sgd_barrier_run(const struct oct_sgd_args *a, int64_t from, int n
     const struct oct_sgd_rates rates = {
         oct_sgd_lr(a->step->lr, a->lr_factor), a->mu, a->weight_decay, a->nesterov};
     const float t = a->step->temperature, tau = a->barrier.tau, lam = a->barrier.lam;
-    int64_t barrier = 0, all = 0;
+    float p[BLOCK], sum[BLOCK];
     int32_t amax = 0;
+
     for (int i = 0; i < n; i++) {
-        float p = oct_barrier_gradient(w[i], tau, t, lam);
-        barrier += oct_fixed_magnitude(p);
-        all += oct_fixed_magnitude(dw[i] + p);
+        p[i] = oct_barrier_gradient(w[i], tau, t, lam);
+        sum[i] = dw[i] + p[i];
+    }
+    for (int i = 0; i < n; i++) {
         oct_sgd_element(&w[i], &momentum[i], dw[i], rates);
-        w[i] = w[i] - rates.lr * p;
+        w[i] = w[i] - rates.lr * p[i];
         int32_t magnitude = oct_magnitude(w[i]);
         amax = magnitude > amax ? magnitude : amax;
     }
-    __atomic_fetch_add(&a->barrier.sums[0], barrier, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&a->barrier.sums[1], all, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->barrier.sums[0], sum_magnitudes(p, n), __ATOMIC_RELAXED);
+    __atomic_fetch_add(&a->barrier.sums[1], sum_magnitudes(sum, n), __ATOMIC_RELAXED);
     return amax;
 }
 
-V_INLINE void barrier_run(const struct oct_barrier_bwd_args *a, enum oct_dtype x_dtype,
-    enum oct_dtype da_dtype, int64_t from, int n)
+V_INLINE void load_block(float *restrict to, enum oct_dtype dtype, const void *from, int n)
 {
-    const void *x = (const char *)a->x + (size_t)from * oct_dtype_bytes(x_dtype);
-    void *da = (char *)a->da + (size_t)from * oct_dtype_bytes(da_dtype);
+    if (dtype == OCT_S8)
+        for (int i = 0; i < n; i++)
+            to[i] = (float)((const int8_t *)from)[i];
+    else if (dtype == OCT_BF16)
+        for (int i = 0; i < n; i++)
+            to[i] = oct_load(from, OCT_BF16, i);
+    else
+        for (int i = 0; i < n; i++)
+            to[i] = oct_load(from, OCT_F32, i);
+}
+
+V_INLINE void store_block(void *to, enum oct_dtype dtype, const float *restrict from, int n)
+{
+    if (dtype == OCT_BF16)
+        for (int i = 0; i < n; i++)
+            oct_store(to, OCT_BF16, i, from[i]);
+    else
+        for (int i = 0; i < n; i++)
+            oct_store(to, OCT_F32, i, from[i]);
+}
+
+/* Loops of their own for every width of element: together they are not vectorised. */
+static void barrier_bwd(void *arg, int64_t item, int thread)
+{
+    (void)thread;
+    const struct oct_barrier_bwd_args *a = arg;
     const float t = a->step->temperature, tau = a->barrier.tau, lam = a->barrier.lam;
-    const float scale = x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;
+    const float scale = a->x_dtype == OCT_S8 ? a->x_scale[0] : 1.0f;
+    const int64_t left = a->count - item * OCT_VEC_CHUNK, first = item * OCT_VEC_CHUNK;
+    const int64_t end = first + (left < OCT_VEC_CHUNK ? left : OCT_VEC_CHUNK);
     int64_t barrier = 0, all = 0;
-    for (int i = 0; i < n; i++) {
-        float value = x_dtype == OCT_S8 ? oct_real_of_code(((const int8_t *)x)[i], scale)
-                                        : oct_load(x, x_dtype, i);
-        float p = oct_barrier_gradient(value, tau, t, lam);
-        float sum = oct_load(da, da_dtype, i) + p;
-        barrier += oct_fixed_magnitude(p);
-        all += oct_fixed_magnitude(sum);
-        oct_store(da, da_dtype, i, sum);
+
+    for (int64_t from = first; from < end; from += BLOCK) {
+        const int n = end - from < BLOCK ? (int)(end - from) : BLOCK;
+        void *da = (char *)a->da + (size_t)from * oct_dtype_bytes(a->da_dtype);
+        float x[BLOCK], sum[BLOCK];
+        load_block(x, a->x_dtype, (const char *)a->x + from * (int)oct_dtype_bytes(a->x_dtype), n);
+        load_block(sum, a->da_dtype, da, n);
+        for (int i = 0; i < n; i++)
+            x[i] = oct_barrier_gradient(x[i] * scale, tau, t, lam);
+        for (int i = 0; i < n; i++)
+            sum[i] = sum[i] + x[i];
+        barrier += sum_magnitudes(x, n);
+        all += sum_magnitudes(sum, n);
+        store_block(da, a->da_dtype, sum, n);
     }
     if (!a->barrier.sums)
         return;
     __atomic_fetch_add(&a->barrier.sums[0], barrier, __ATOMIC_RELAXED);
     __atomic_fetch_add(&a->barrier.sums[1], all, __ATOMIC_RELAXED);
-}
-
-static void barrier_bwd(void *arg, int64_t item, int thread)
-{
-    (void)thread;
-    const struct oct_barrier_bwd_args *a = arg;
-    int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
-    int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
-    if (a->x_dtype == OCT_S8 && a->da_dtype == OCT_BF16)
-        barrier_run(a, OCT_S8, OCT_BF16, from, n);
-    else if (a->x_dtype == OCT_S8)
-        barrier_run(a, OCT_S8, OCT_F32, from, n);
-    else if (a->x_dtype == OCT_F32 && a->da_dtype == OCT_F32)
-        barrier_run(a, OCT_F32, OCT_F32, from, n);
-    else /* seldom */
-        barrier_run(a, a->x_dtype, a->da_dtype, from, n);
 }
 
 static void sgd(void *arg, int64_t item, int thread)
@@ -504,9 +530,12 @@ static void sgd(void *arg, int64_t item, int thread)
     const struct oct_sgd_args *a = arg;
     int64_t from = item * OCT_VEC_CHUNK, left = a->count - from;
     int n = left < OCT_VEC_CHUNK ? (int)left : OCT_VEC_CHUNK;
-    int32_t amax;
+    int32_t amax = 0;
     if (a->barrier.lam > 0.0f)
-        amax = sgd_barrier_run(a, from, n);
+        for (int i = 0; i < n; i += BLOCK) {
+            int32_t of_block = sgd_barrier_run(a, from + i, n - i < BLOCK ? n - i : BLOCK);
+            amax = of_block > amax ? of_block : amax;
+        }
     else
         amax = a->nesterov ? sgd_run(a, from, n, 1) : sgd_run(a, from, n, 0);
     if (a->amax)
