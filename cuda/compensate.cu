@@ -1,4 +1,4 @@
-/* A trained term at every place of a sample: added to y, and its gradients from the codes of dY,
+/* A trained term at every place of a sample, and its gradients from the codes of dY,
  * summed over the samples. */
 #include "backend_check.h"
 #include "elementwise.cuh"
@@ -31,11 +31,11 @@ template <int V> OCT_KERNEL compensate_kernel(const oct_compensate_args g)
         float y[V];
         if (V == 1)
             load_terms<V>(term, g, w.channel);
-        load_floats<V>(y, g.dtype, g.y, w.i);
+        load_floats<V>(y, OCT_F32, g.x, w.i);
 #pragma unroll
         for (int k = 0; k < V; k++)
             y[k] = y[k] + term[k];
-        store_floats<V>(g.dtype, g.y, w.i, y);
+        store_floats<V>(g.y_dtype, g.y, w.i, y);
     }
 }
 
@@ -45,8 +45,8 @@ extern "C" enum oct_status oct_cuda_compensate(
     const struct oct_cuda *cuda = oct_cuda_of(backend);
     const int count = (int)g->count;
     OCT_TRY(oct_check_compensate(g));
-    if (count % PLACES_V == 0 && is_aligned(g->y) && is_aligned(g->alpha) && is_aligned(g->mu) &&
-        is_aligned(g->offset)) {
+    if (count % PLACES_V == 0 && is_aligned(g->x) && is_aligned(g->y) && is_aligned(g->alpha) &&
+        is_aligned(g->mu) && is_aligned(g->offset)) {
         const dim3 grid = walk_grid<PLACES_V>(cuda, g->samples, count);
         compensate_kernel<PLACES_V><<<grid, THREADS, 0, cuda->stream>>>(*g);
     } else {

@@ -30,7 +30,7 @@ struct oct_step_state {
     float lr;
     uint32_t flag;         /* set by ops: non-finite value met; the update is predicated on 0 */
     uint32_t first_sample; /* global number of the batch's first sample inside the step */
-    float temperature;     /* t of the barrier on weights, where there is one */
+    float temperature;     /* t of barriers, where there are some */
     float gradient_range; /* fixed-point updates: codes of gradients are below it, a power of two */
 };
 
@@ -169,13 +169,15 @@ struct oct_regrid_args {
     uint32_t *flag;
 };
 
-/* A trained term at every place of a sample: y = round(fl(y + fl(fl(alpha_i mu_i) + offset_i))), i
- * the element inside its sample of `count`; in place. */
+/* A trained term at every place of a sample: y = round(fl(x + fl(fl(alpha_i mu_i) + offset_i))), i
+ * the element inside its sample of `count`. x is not rounded before: a bf16 x would swallow a small
+ * term. */
 struct oct_compensate_args {
     int samples;
     int64_t count;                    /* below 2^31 */
-    void *y;                          /* [samples, count] */
-    enum oct_dtype dtype;             /* f32 or bf16 */
+    const float *x;                   /* [samples, count] */
+    void *y;                          /* [samples, count]; may be x if f32 */
+    enum oct_dtype y_dtype;           /* f32 or bf16 */
     const float *alpha, *mu, *offset; /* f32[count] each */
 };
 

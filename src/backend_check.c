@@ -186,9 +186,9 @@ static enum oct_status check_samples(const char *op, int samples, int64_t count)
 
 enum oct_status oct_check_compensate(const struct oct_compensate_args *a)
 {
-    if (!oct_is_float(a->dtype))
+    if (!oct_is_float(a->y_dtype))
         return oct_fail(
-            OCT_UNSUPPORTED, "compensate of %s: give f32 or bf16", oct_dtype_name(a->dtype));
+            OCT_UNSUPPORTED, "compensate to %s: give f32 or bf16", oct_dtype_name(a->y_dtype));
     return check_samples("compensate", a->samples, a->count);
 }
 

@@ -367,6 +367,21 @@ Test(cli, eval_takes_the_settings_of_the_checkpoint)
     cr_expect_eq(fake.opened[1].batch_size, 9);
 }
 
+/* Of a run in int8, evaluated in fp32, nothing is left of the scheme's options. */
+Test(cli, eval_in_fp32_takes_no_scheme_options)
+{
+    made_with("model", "resnet8");
+    made_with("precision", "int8");
+    made_with("dataset", "synthetic");
+    made_with("scheme_opt", "k=1");
+    cr_assert_eq(octet("eval --checkpoint F"), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_not_null(fake.opened[0].scheme_opt);
+    cr_assert_eq(octet("eval --checkpoint F --eval-precision fp32"), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_null(fake.opened[1].scheme_opt);
+    cr_assert_eq(octet("eval --checkpoint F --precision int8"), OCT_EXIT_OK, "%s", err_text);
+    cr_expect_not_null(fake.opened[2].scheme_opt);
+}
+
 Test(cli, eval_asks_for_what_nobody_says)
 {
     cr_expect_eq(octet("eval DIR --checkpoint F"), OCT_EXIT_USAGE);

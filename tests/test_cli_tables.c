@@ -57,6 +57,23 @@ Test(cli_tables, compare_usage)
         "octet compare: --resume takes only auto here: each run goes on from its own folder");
 }
 
+/* Each int8 run is tried before the first one trains: a key that one scheme does not know costs no
+ * training. */
+Test(cli_tables, scheme_options_are_for_int8_runs)
+{
+    refused("compare DIR --precision fp32,bf16 --scheme-opt k=1",
+        "octet compare: --scheme-opt needs int8 among --precision");
+    refused("bench --precision fp32 --model resnet8 --scheme-opt k=1",
+        "octet bench: --scheme-opt needs int8 among --precision");
+    cr_expect_eq(octet("compare DIR --epochs 1 --precision fp32,int8 --scheme dai8,amax "
+                       "--scheme-opt residual=float"),
+        OCT_EXIT_OK, "%s", err_text);
+    cr_assert_eq(fake.open_count, 2 + 3);
+    for (int i = 0; i < 5; i++)
+        cr_expect_eq(fake.opened[i].scheme_opt != NULL, i != 2, "run %d", i);
+    cr_expect_eq(fake.close_count, 5);
+}
+
 Test(cli_tables, compare_refuses_the_same_run_twice)
 {
     refused("compare DIR --precision fp32,int8 --scheme dai8,dai8",

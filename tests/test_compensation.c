@@ -1,9 +1,11 @@
 /* compensate and compensate_bwd: every variant against its oracle bit for bit. */
+#include "base/rng.h"
 #include "oracle/oracle_ops.h"
 #include "support/cpu_ops.h"
 #include "support/support.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 struct job {
@@ -22,15 +24,15 @@ static const struct job jobs[] = {{1, 1, 1, OCT_F32, OCT_OVERWRITE},
 static void check_compensate(oct_backend *ops, const struct job *k)
 {
     const int64_t n = k->samples * k->count;
-    float *param[3];
+    float *param[3], *x = filled(OCT_F32, n, FILL_OUTLIER, 33);
     void *y[2];
     for (int i = 0; i < 3; i++)
         param[i] = filled(OCT_F32, k->count, FILL_RANDOM, 30 + (uint64_t)i);
     param[0][k->count / 2] = 1e-39f;
     for (int side = 0; side < 2; side++) {
-        y[side] = filled(k->dtype, n, FILL_OUTLIER, 33);
+        y[side] = filled(k->dtype, n, FILL_ZERO, 0);
         const struct oct_compensate_args a = {
-            k->samples, k->count, y[side], k->dtype, param[0], param[1], param[2]};
+            k->samples, k->count, x, y[side], k->dtype, param[0], param[1], param[2]};
         if (side)
             oracle_compensate(&a);
         else
@@ -41,6 +43,7 @@ static void check_compensate(oct_backend *ops, const struct job *k)
     cr_assert(guard_intact(y[0], "y"));
     for (int i = 0; i < 3; i++)
         guard_free(param[i]);
+    guard_free(x);
     guard_free(y[0]);
     guard_free(y[1]);
 }
@@ -107,12 +110,34 @@ Test(compensation, sums_are_exact)
     }
 }
 
+/* A term far below the last bit of a bf16 y arrives in the mean: x is not rounded before. |y| < 4,
+ * so that its steps are 2^-6 at most and a rounding error's deviation 2^-6 / sqrt(12); 6 of the
+ * mean's. */
+Test(compensation, reaches_bf16_in_the_mean)
+{
+    enum { SAMPLES = 65536 };
+    static float x[SAMPLES];
+    static uint16_t y[SAMPLES];
+    const float term = 1e-3f, one = 1.0f, zero = 0.0f;
+    for (int i = 0; i < SAMPLES; i++)
+        x[i] = (float)oct_mix32((uint32_t)i + 1) / 4294967296.0f * 7.9f - 3.95f;
+    EACH_VARIANT(v)
+    {
+        double mean = 0.0;
+        const struct oct_compensate_args a = {SAMPLES, 1, x, y, OCT_BF16, &one, &term, &zero};
+        cr_assert_eq(v.backend->compensate(v.backend, &a), OCT_OK, "%s", oct_last_error());
+        for (int i = 0; i < SAMPLES; i++)
+            mean += ((double)oct_f32_from_bf16(y[i]) - (double)x[i]) / SAMPLES;
+        cr_expect_lt(fabs(mean - 1e-3), 6.0 / 64.0 / sqrt(12.0 * SAMPLES), "mean %g", mean);
+    }
+}
+
 Test(compensation, refusals)
 {
-    const struct oct_compensate_args cases[] = {{.samples = 0, .count = 4, .dtype = OCT_F32},
-        {.samples = OCT_COMPENSATE_SAMPLES + 1, .count = 4, .dtype = OCT_F32},
-        {.samples = 1, .count = 0, .dtype = OCT_F32},
-        {.samples = 1, .count = 1ll << 31, .dtype = OCT_F32}};
+    const struct oct_compensate_args cases[] = {{.samples = 0, .count = 4, .y_dtype = OCT_F32},
+        {.samples = OCT_COMPENSATE_SAMPLES + 1, .count = 4, .y_dtype = OCT_F32},
+        {.samples = 1, .count = 0, .y_dtype = OCT_F32},
+        {.samples = 1, .count = 1ll << 31, .y_dtype = OCT_F32}};
     EACH_VARIANT(v)
     {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -121,7 +146,7 @@ Test(compensation, refusals)
             cr_expect_eq(v.backend->compensate(v.backend, &cases[i]), OCT_SHAPE, "case %zu", i);
             cr_expect_eq(v.backend->compensate_bwd(v.backend, &bwd), OCT_SHAPE, "case %zu", i);
         }
-        const struct oct_compensate_args codes = {.samples = 1, .count = 1, .dtype = OCT_S8};
+        const struct oct_compensate_args codes = {.samples = 1, .count = 1, .y_dtype = OCT_S8};
         cr_expect_eq(v.backend->compensate(v.backend, &codes), OCT_UNSUPPORTED);
     }
 }

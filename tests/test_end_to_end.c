@@ -115,6 +115,22 @@ Test(end_to_end, eval_repeats_the_accuracy_of_the_run)
     expect_eval_repeats("--precision bf16 --synthetic-classes 3 --max-steps 6");
 }
 
+/* Evaluated or trained on without them, it would be another network. */
+Test(end_to_end, parameters_without_a_place_are_refused)
+{
+    static const char place[] = "tensor conv1.compensation.alpha has no place in this network";
+    static const char *const others[] = {"--scheme fqat", "--precision fp32", "--scheme-opt z=2"};
+
+    expect_code(0, "train" SMALL "--scheme fqat --scheme-opt compensation=on --output-dir run");
+    expect_code(0, "eval --checkpoint run/last.safetensors");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        expect_code(1, "eval --checkpoint run/last.safetensors %s", others[i]);
+        program_expect_err(place);
+    }
+    expect_code(1, "train" SMALL "--scheme fqat --checkpoint run/last.safetensors");
+    program_expect_err(place);
+}
+
 Test(end_to_end, runs_on_images_of_a_folder)
 {
     char *data = realpath("/proc/self/exe", NULL), *build;
@@ -332,6 +348,10 @@ Test(end_to_end, a_run_that_diverges_names_layer_and_step)
         program_expect_err("octet: warning: step 2: non-finite value in the statistics of layer ");
         program_expect_err("20 updates in a row were skipped");
     }
+    /* before there is an epoch to draw */
+    expect_code(1, "train" SMALL "--synthetic-images 512 --lr 1e6 --output-dir run2");
+    program_expect_err("octet train: step ");
+    program_expect_err("20 updates in a row were skipped");
 }
 
 /* Damages the newest checkpoints of a finished run and resumes it. */

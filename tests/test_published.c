@@ -452,7 +452,7 @@ Test(published, options_out_of_range_are_refused)
     expect_refusal("ui8", "beta=0", "0.001..1");
     expect_refusal("ui8", "alpha=-1", "0..10000");
     expect_refusal("logbtq", "lam=-1", "0..10");
-    expect_refusal("logbtq", "lam_a=11", "0..10");
+    expect_refusal("logbtq", "lam_a=0.2", "0..0.1");
     expect_refusal("logbtq", "tau_a=0", "0.01..1000");
     expect_refusal("logbtq", "growth=0.9", "1..10");
     expect_refusal("logbtq", "tau=wide", "sigmas|tail");

@@ -28,6 +28,8 @@ static int open_contender(const struct oct_bench *bench, const char *precision, 
     options.precision = precision;
     if (scheme[0] != '\0')
         options.scheme = scheme;
+    else
+        options.scheme_opt = NULL; /* of int8 schemes */
     if (options.synthetic_images == 0)
         options.synthetic_images = 8 * bench->batch;
     /* An epoch has one step at least, so the schedule cannot end before the rounds do. */
@@ -247,6 +249,8 @@ int oct_cli_bench(const struct oct_settings *settings)
     if (settings->batch_sizes.count != 1 && settings->batch_sizes.count != settings->models.count)
         return oct_usage_error(OCT_CMD_BENCH, "--batch-size names %zu sizes for %zu models",
             settings->batch_sizes.count, settings->models.count);
+    if (settings->run.scheme_opt != NULL && !oct_list_has(&settings->precisions, "int8"))
+        return oct_usage_error(OCT_CMD_BENCH, "--scheme-opt needs int8 among --precision");
     if (oct_bench_is_model(settings))
         return oct_bench_model(settings);
     if (settings->layers && settings->append != NULL)

@@ -106,6 +106,8 @@ static struct oct_options options_of(const struct prediction *p, const struct co
     options.isa = strcmp(c->unit, "tf32") == 0 ? "tf32" : "auto";
     if (c->scheme[0] != '\0')
         options.scheme = c->scheme;
+    else
+        options.scheme_opt = NULL;       /* of int8 schemes */
     options.synthetic_images = p->batch; /* one step is an epoch: images are not the point */
     options.epochs = 4;
     return options;

@@ -77,6 +77,8 @@ static int run_cell(const struct oct_settings *settings, struct cell *cell)
     options.precision = cell->precision;
     if (is_int8(cell))
         options.scheme = cell->scheme;
+    else
+        options.scheme_opt = NULL; /* of int8 schemes */
     options.output_dir = cell->dir[0] != '\0' ? cell->dir : NULL;
     fprintf(
         stderr, "octet compare: %s%s%s\n", cell->precision, is_int8(cell) ? " " : "", cell->scheme);
@@ -191,9 +193,32 @@ static int check_settings(
                     cells[i].precision, is_int8(&cells[i]) ? " " : "", cells[i].scheme);
         }
     }
+    if (settings->run.scheme_opt != NULL && !oct_list_has(&settings->precisions, "int8"))
+        return oct_usage_error(OCT_CMD_COMPARE, "--scheme-opt needs int8 among --precision");
     if (settings->max_drop >= 0 && (find_precision(cells, count, "fp32") == NULL ||
                                        find_precision(cells, count, "int8") == NULL))
         return oct_usage_error(OCT_CMD_COMPARE, "--max-drop needs fp32 and int8 among --precision");
+    return OCT_EXIT_OK;
+}
+
+/* Options that one of several schemes does not have are refused before any of them trains. */
+static int try_options(const struct oct_settings *settings, const struct cell *cells, size_t count)
+{
+    for (size_t i = 0; i < count && settings->run.scheme_opt != NULL; i++) {
+        struct oct_options options = settings->run;
+        oct_trainer *trainer;
+        enum oct_status status;
+
+        if (!is_int8(&cells[i]))
+            continue;
+        options.precision = cells[i].precision;
+        options.scheme = cells[i].scheme;
+        options.output_dir = options.resume = options.checkpoint = NULL;
+        status = oct_trainer_open(&options, &trainer);
+        if (status != OCT_OK)
+            return oct_library_error(OCT_CMD_COMPARE, status);
+        oct_trainer_close(trainer);
+    }
     return OCT_EXIT_OK;
 }
 
@@ -203,6 +228,8 @@ int oct_cli_compare(const struct oct_settings *settings)
     size_t count = list_cells(settings, cells), done = 0;
     int code = check_settings(settings, cells, count), plotted;
 
+    if (code == OCT_EXIT_OK)
+        code = try_options(settings, cells, count);
     if (code != OCT_EXIT_OK)
         return code;
     for (; done < count && code == OCT_EXIT_OK; done++)

@@ -54,6 +54,9 @@ static int decided(const struct oct_settings *settings, const char *key)
         return 1; /* a folder is named: what it holds shows */
     if (strcmp(key, "scheme_opt") == 0 && oct_settings_given(settings, "scheme"))
         return 1; /* options of another scheme */
+    if (strcmp(key, "scheme_opt") == 0 && oct_settings_given(settings, "precision") &&
+        strcmp(settings->run.precision, "int8") != 0)
+        return 1; /* of none */
     return oct_settings_given(settings, key);
 }
 

@@ -31,6 +31,14 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+int oct_list_has(const struct oct_list *list, const char *item)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->item[i], item) == 0)
+            return 1;
+    return 0;
+}
+
 size_t oct_text_distance(const char *a, const char *b)
 {
     size_t rows[3][OCT_ITEM_MAX + 1];

@@ -17,6 +17,9 @@ struct oct_list {
 /* Splits text at commas. Returns 0, or -1 if an item is empty or too long or there are too many. */
 int oct_list_parse(const char *text, struct oct_list *out);
 
+/* 1 if `item` is in the list. */
+int oct_list_has(const struct oct_list *list, const char *item);
+
 /* Edits (insert, delete, replace, swap of neighbours) that turn a into b; names up to 63 bytes. */
 size_t oct_text_distance(const char *a, const char *b);
 

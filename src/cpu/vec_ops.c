@@ -228,9 +228,10 @@ V_INLINE void compensate_run(
     for (int i = 0; i < n; i++)
         term[i] = oct_compensation(a->alpha[from + i], a->mu[from + i], a->offset[from + i]);
     for (int s = 0; s < a->samples; s++) {
+        const float *x = a->x + s * a->count + from;
         void *y = (char *)a->y + (size_t)(s * a->count + from) * oct_dtype_bytes(dtype);
         for (int i = 0; i < n; i++)
-            oct_store(y, dtype, i, oct_load(y, dtype, i) + term[i]);
+            oct_store(y, dtype, i, x[i] + term[i]);
     }
 }
 
@@ -240,7 +241,7 @@ static void compensate(void *arg, int64_t item, int thread)
     const struct oct_compensate_args *a = arg;
     int64_t from = item * OCT_VEC_PLACES, left = a->count - from;
     int n = left < OCT_VEC_PLACES ? (int)left : OCT_VEC_PLACES;
-    if (a->dtype == OCT_BF16)
+    if (a->y_dtype == OCT_BF16)
         compensate_run(a, OCT_BF16, from, n);
     else
         compensate_run(a, OCT_F32, from, n);

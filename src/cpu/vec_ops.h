@@ -11,7 +11,7 @@ enum {
     OCT_VEC_QUANTISE = 32768, /* elements per item of quantise, whole rows */
     OCT_VEC_CHANNELS = 64,    /* channels per item of a merge */
     OCT_VEC_IMAGE = 4096,     /* pixels per item of image */
-    OCT_VEC_PLACES = 512,     /* elements of a sample per item of compensate, all samples */
+    OCT_VEC_PLACES = 256,     /* elements of a sample per item of compensate, all samples */
     OCT_STATS_WORDS = 5       /* f32 per channel and chunk in a workspace */
 };
 

@@ -257,8 +257,8 @@ struct oct_work oct_work_compensate(const struct oct_compensate_args *a)
 {
     const double count = (double)a->count, all = count * a->samples;
     return (struct oct_work){.kind = OCT_WORK_COMPENSATE,
-        .read = of_dtype(all, a->dtype) + 12.0 * count,
-        .written = of_dtype(all, a->dtype),
+        .read = 4.0 * all + 12.0 * count,
+        .written = of_dtype(all, a->y_dtype),
         .elements = all};
 }
 

@@ -37,7 +37,7 @@ void oct_layer_numerics(const struct oct_numerics *numerics, const char *name, b
         layer.role[i] = numerics->role[i];
 
     if (!layer.fprop || !layer.dgrad || !layer.wgrad)
-        snprintf(layer.reason, sizeof layer.reason, "%s%s%s switched off",
+        snprintf(layer.reason, sizeof layer.reason, "%s%s%sswitched off",
             layer.fprop ? "" : "fprop ", layer.dgrad ? "" : "dgrad ", layer.wgrad ? "" : "wgrad ");
     else if (layer.emulated)
         snprintf(layer.reason, sizeof layer.reason, "emulated in float, --scheme-opt");

@@ -63,7 +63,8 @@ struct oct_policy {
     float alpha, beta;
 };
 
-/* The log-barrier that holds weights below tau. Its temperature t grows by the epoch. */
+/* The log-barrier that holds weights below tau, and activations below tau_a. Its temperature t
+ * grows by the epoch. */
 enum oct_tau_rule {
     OCT_TAU_SIGMAS, /* tau = width standard deviations of the initial weights, sqrt(2 / fan in) */
     OCT_TAU_TAIL /* products of `width` bounded activations stay below limit: see oct_barrier_tau */

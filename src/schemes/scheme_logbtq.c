@@ -53,7 +53,7 @@ static bool apply_lam(struct oct_numerics *numerics, const char *value)
 
 static bool apply_lam_a(struct oct_numerics *numerics, const char *value)
 {
-    return oct_option_number(value, 0.0f, 10.0f, &numerics->barrier.lam_a);
+    return oct_option_number(value, 0.0f, 0.1f, &numerics->barrier.lam_a);
 }
 
 static bool apply_tau_a(struct oct_numerics *numerics, const char *value)
@@ -63,7 +63,7 @@ static bool apply_tau_a(struct oct_numerics *numerics, const char *value)
 
 static bool apply_t0(struct oct_numerics *numerics, const char *value)
 {
-    return oct_option_number(value, 0.1f, 1000.0f, &numerics->barrier.t0);
+    return oct_option_number(value, 0.1f, 50.0f, &numerics->barrier.t0);
 }
 
 static bool apply_growth(struct oct_numerics *numerics, const char *value)
@@ -120,9 +120,9 @@ static bool apply_product(struct oct_numerics *numerics, const char *value)
 
 static const struct oct_scheme_option options[] = {
     {"lam", "0..10", "weight of the barrier (default 1e-4; 0: none)", apply_lam},
-    {"lam_a", "0..10", "weight of the barrier on activations (default 0: none)", apply_lam_a},
+    {"lam_a", "0..0.1", "weight of the barrier on activations (default 0: none)", apply_lam_a},
     {"tau_a", "0.01..1000", "bound of activations (default 3)", apply_tau_a},
-    {"t0", "0.1..1000", "temperature of the first epoch (default 5)", apply_t0},
+    {"t0", "0.1..50", "temperature of the first epoch (default 5)", apply_t0},
     {"growth", "1..10", "factor of the temperature from epoch to epoch (default 1.1)",
         apply_growth},
     {"tau", "sigmas|tail", "bound from the initial deviation, or from the tail bound", apply_tau},

@@ -200,7 +200,8 @@ static enum oct_status check_tensor(
                 j ? "x" : " ", (long long)both[i]->dim[j]);
     }
     return oct_fail(OCT_SHAPE,
-        "%s: tensor %s is %s, this network wants %s: use the model and data set of the checkpoint",
+        "%s: tensor %s is %s, this network wants %s: use the model, data set and scheme of the "
+        "checkpoint",
         path, want->name, shapes[1], shapes[0]);
 }
 
@@ -354,6 +355,41 @@ static enum oct_status check_settings(
     return OCT_OK;
 }
 
+static bool has_place(const struct oct_graph *g, const char *name)
+{
+    static const char *const others[] = {"optim.", "ema.", "scheme."}; /* of other options, too */
+    static const char counter[] = ".num_batches_tracked";              /* torch's */
+    const size_t length = strlen(name), end = sizeof counter - 1;
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strncmp(name, others[i], strlen(others[i])) == 0)
+            return true;
+    if (length > end && strcmp(name + length - end, counter) == 0)
+        return true;
+    for (int i = 0; i < g->param_count; i++)
+        if (strcmp(name, g->params[i].name) == 0)
+            return true;
+    for (int i = 0; i < g->state_count; i++)
+        if (strcmp(name, g->states[i].name) == 0)
+            return true;
+    return false;
+}
+
+/* Parameters that were trained and would be dropped make another network of it. */
+static enum oct_status check_rest(
+    const struct oct_trainer *t, const struct oct_safetensors *file, const char *path)
+{
+    for (size_t i = 0; i < oct_safetensors_count(file); i++) {
+        const char *name = oct_safetensors_at(file, i)->name;
+        if (!has_place(t->graph, name))
+            return oct_fail(OCT_IO,
+                "%s: tensor %s has no place in this network: give the model and the --scheme-opt "
+                "that the file was made with",
+                path, name);
+    }
+    return OCT_OK;
+}
+
 enum oct_status oct_checkpoint_load(struct oct_trainer *t, const char *path, bool weights_only)
 {
     enum oct_status status = OCT_OK;
@@ -366,6 +402,7 @@ enum oct_status oct_checkpoint_load(struct oct_trainer *t, const char *path, boo
         OCT_OUT(check_settings(t, file, path));
         OCT_OUT(load_position(file, path, &at, &fresh));
     }
+    OCT_OUT(check_rest(t, file, path));
     OCT_OUT(load_params(t, file, path, weights_only));
     OCT_OUT(load_states(t, file, path, weights_only));
     OCT_OUT(oct_graph_prepare(t->graph));

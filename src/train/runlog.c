@@ -326,9 +326,6 @@ enum oct_status oct_runlog_epoch(struct oct_runlog *log, const struct oct_epoch_
 
 void oct_runlog_close(struct oct_runlog *log)
 {
-    if (!log)
-        return;
-    if (!log->failed)
-        draw_curve(log);
-    release(log);
+    if (log)
+        release(log);
 }

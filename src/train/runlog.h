@@ -61,7 +61,7 @@ enum oct_status oct_runlog_open(const struct oct_runlog_options *options, struct
  * and records go on. */
 enum oct_status oct_runlog_step(struct oct_runlog *log, const struct oct_step_record *record);
 enum oct_status oct_runlog_epoch(struct oct_runlog *log, const struct oct_epoch_record *record);
-/* Redraws curve.svg and closes; accepts NULL. */
+/* Closes; accepts NULL. Every epoch has drawn its curve.svg, and the last error stays. */
 void oct_runlog_close(struct oct_runlog *log);
 
 #endif

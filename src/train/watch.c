@@ -429,10 +429,19 @@ struct oct_profile {
     bool failed;
 };
 
+/* Whether product `pass` of a layer is quantised; NULL: it is another pass. */
+static const bool *product_of(const struct oct_layer_numerics *layer, const char *pass)
+{
+    if (strcmp(pass, "fprop") == 0)
+        return &layer->fprop;
+    if (strcmp(pass, "dgrad") == 0)
+        return &layer->dgrad;
+    return strcmp(pass, "wgrad") == 0 ? &layer->wgrad : NULL;
+}
+
 static void time_op(void *user, const struct oct_node *node, const char *pass, double seconds)
 {
     struct oct_profile *profile = ((struct oct_trainer *)user)->profile;
-    struct oct_trainer *t = user;
 
     if (profile->next == profile->capacity) {
         size_t capacity = profile->capacity ? 2 * profile->capacity : 256;
@@ -454,12 +463,10 @@ static void time_op(void *user, const struct oct_node *node, const char *pass, d
         .op = node ? node->type->name : "update",
         .pass = pass,
         .seconds = seconds};
-    if (node && node->is_product && t->graph->nodes) {
+    const bool *quantised = node && node->is_product ? product_of(&node->layer, pass) : NULL;
+    if (quantised) {
         row->macs = (double)oct_conv_macs(&node->shape);
-        row->int8 = strcmp(pass, "fprop") == 0   ? node->layer.fprop
-                    : strcmp(pass, "dgrad") == 0 ? node->layer.dgrad
-                                                 : node->layer.wgrad;
-        row->int8 = row->int8 && !node->layer.emulated;
+        row->int8 = *quantised && !node->layer.emulated;
     }
 }
 

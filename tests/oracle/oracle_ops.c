@@ -222,7 +222,7 @@ void oracle_compensate(const struct oct_compensate_args *a)
     for (int64_t i = 0; i < a->samples * a->count; i++) {
         const int64_t place = i % a->count;
         const float term = oracle_add(oracle_mul(a->alpha[place], a->mu[place]), a->offset[place]);
-        oracle_put(a->y, a->dtype, i, oracle_add(raw_at(a->y, a->dtype, i), term));
+        oracle_put(a->y, a->y_dtype, i, oracle_add(a->x[i], term));
     }
 }
 

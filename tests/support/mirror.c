@@ -137,7 +137,8 @@ static enum oct_status mirror_compensate(oct_backend *table, const struct oct_co
     struct mirror *m = mirror_begin(table);
     struct oct_compensate_args a = *args;
 
-    OUT(a.y, a.samples * a.count * size_of(a.dtype));
+    IN(a.x, 4 * a.samples * a.count);
+    OUT(a.y, a.samples * a.count * size_of(a.y_dtype));
     IN(a.alpha, 4 * a.count);
     IN(a.mu, 4 * a.count);
     IN(a.offset, 4 * a.count);

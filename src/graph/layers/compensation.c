@@ -27,10 +27,23 @@ enum oct_status oct_compensation_check(const struct oct_node *node)
     const struct oct_layer_numerics *layer = &node->layer;
     if (!oct_is_int8(layer, layer->wgrad))
         return oct_fail(OCT_UNSUPPORTED,
-            "%s: compensation=on trains on the codes of dY, and this layer has none: %s; leave "
-            "that option out",
+            "%s: compensation=on trains on the codes of dY, and this layer has none: %s; give "
+            "compensation=off or make this layer int8",
             node->name, layer->reason);
+    if (layer->role[OCT_ROLE_DY_DW].granularity != OCT_PER_TENSOR)
+        return oct_fail(OCT_UNSUPPORTED,
+            "%s: compensation sums codes of dY of one scale, here every channel has its own: give "
+            "compensation=off",
+            node->name);
     return OCT_OK;
+}
+
+void oct_compensation_book(
+    struct oct_graph *g, const struct oct_node *node, struct oct_compensation *self)
+{
+    const int moment = oct_forward_moment(node);
+    self->product = oct_plan_book(g->plan, 4 * (size_t)oct_value_elements(&g->values[node->out]),
+        moment, moment, "%s.product", node->name);
 }
 
 enum oct_status oct_compensation_forward(
@@ -39,8 +52,9 @@ enum oct_status oct_compensation_forward(
     const struct oct_value *y = &g->values[node->out];
     const struct oct_compensate_args args = {.samples = y->n,
         .count = oct_value_elements(y) / y->n,
+        .x = oct_buffer_data(self->product),
         .y = oct_buffer_data(y->real),
-        .dtype = y->real_dtype,
+        .y_dtype = y->real_dtype,
         .alpha = oct_buffer_data(g->params[self->alpha].value),
         .mu = oct_buffer_data(g->params[self->mu].value),
         .offset = oct_buffer_data(g->params[self->offset].value)};

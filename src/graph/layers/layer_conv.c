@@ -39,7 +39,7 @@ static enum oct_status conv_declare(struct oct_graph *g, struct oct_node *node)
 
 static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
 {
-    struct oct_product *self = node->self;
+    struct conv *self = node->self;
     struct oct_value *x = oct_in(g, node, 0), *y = oct_out(g, node);
     struct oct_pre *pre = y->pre;
     int moment = oct_forward_moment(node), back = oct_backward_moment(g, node);
@@ -62,11 +62,13 @@ static enum oct_status conv_book(struct oct_graph *g, struct oct_node *node)
         pre->stats.max = oct_plan_book(g->plan, 8 * k, moment, moment, "%s.max", node->name);
     }
     OCT_TRY(oct_product_book(g, node));
-    pre->w_scale = self->w_range.scale;
+    if (oct_is_compensated(g))
+        oct_compensation_book(g, node, &self->compensation);
+    pre->w_scale = self->product.w_range.scale;
     oct_plan_use(x->codes, moment);
     oct_plan_use(x->real, moment);
     oct_plan_use(node->layer.wgrad ? x->codes : x->real, back);
-    if (self->has_dgrad)
+    if (self->product.has_dgrad)
         oct_value_write_grad(g, x, node);
     return OCT_OK;
 }
@@ -109,6 +111,10 @@ static enum oct_status conv_forward(struct oct_graph *g, struct oct_node *node)
     } else {
         if (with_stats)
             OCT_TRY(g->backend->stats_clear(g->backend, &stats, y->c));
+        if (oct_is_compensated(g)) {
+            args.y = oct_buffer_data(self->compensation.product);
+            args.y_dtype = OCT_F32;
+        }
         if (merged)
             OCT_TRY(oct_norm_merge(g, &g->nodes[pre->merged], &args));
         OCT_TRY(g->backend->conv_fprop(g->backend, &args));

@@ -1,4 +1,4 @@
-#include "graph/layers/product.h"
+#include "graph/layers/compensation.h"
 #include "schemes/scheme.h"
 
 #include <math.h>
@@ -126,13 +126,14 @@ static enum oct_status check_products(struct oct_graph *g, struct oct_node *node
     bool biased = y->kind == OCT_VALUE_FEATURES;
     static const float bias_present = 0.0f;
     struct oct_acc_stats stats = {0};
+    const enum oct_dtype y_dtype = oct_is_compensated(g) && y->pre ? OCT_F32 : y->real_dtype;
     size_t bytes = 0;
 
     struct oct_conv_fprop_args fprop = {.shape = node->shape,
         .x = shape_of_operand(g, oct_is_int8(layer, layer->fprop), role[OCT_ROLE_X].format, 0),
         .w = shape_of_operand(g, oct_is_int8(layer, layer->fprop), role[OCT_ROLE_W_FWD].format, 0),
         .bias = biased ? &bias_present : NULL,
-        .y_dtype = y->pre && oct_is_integer_only(g) ? OCT_S8 : y->real_dtype,
+        .y_dtype = y->pre && oct_is_integer_only(g) ? OCT_S8 : y_dtype,
         .stats = oct_is_int8(layer, layer->fprop) && !biased ? &stats : NULL};
     OCT_TRY(g->backend->conv_fprop_check(g->backend, &fprop, &bytes));
     oct_plan_workspace(g->plan, bytes);
