@@ -313,40 +313,23 @@ static enum oct_status read_forward(
     return OCT_OK;
 }
 
-/* The barrier's share of the weight's gradient since the last report. */
+/* A barrier's share of the gradient it adds to, since the last report; none: stays as it is. */
 static enum oct_status read_barrier(
-    struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
+    struct oct_trainer *t, const struct oct_buffer *sums, double *share)
 {
-    const struct oct_product *product = node->self;
-    const struct oct_param *weight = &t->graph->params[product->weight];
-    int64_t sums[2];
-    if (!weight->barrier)
+    int64_t found[2];
+    if (!sums)
         return OCT_OK;
-    OCT_TRY(t->backend->download(t->backend, sums, weight->barrier->data, sizeof sums));
-    OCT_TRY(t->backend->clear(t->backend, weight->barrier->data, sizeof sums));
-    row->barrier_share = sums[1] > 0 ? (double)sums[0] / (double)sums[1] : NAN;
-    return OCT_OK;
-}
-
-/* The same of the activation behind y. */
-static enum oct_status read_activation_barrier(
-    struct oct_trainer *t, const struct oct_pre *pre, struct oct_layer_record *row)
-{
-    int64_t sums[2];
-    if (!pre->barrier)
-        return OCT_OK;
-    OCT_TRY(t->backend->download(t->backend, sums, pre->barrier->data, sizeof sums));
-    OCT_TRY(t->backend->clear(t->backend, pre->barrier->data, sizeof sums));
-    row->activation_barrier_share = sums[1] > 0 ? (double)sums[0] / (double)sums[1] : NAN;
+    OCT_TRY(t->backend->download(t->backend, found, sums->data, sizeof found));
+    OCT_TRY(t->backend->clear(t->backend, sums->data, sizeof found));
+    *share = found[1] > 0 ? (double)found[0] / (double)found[1] : NAN;
     return OCT_OK;
 }
 
 /* Codes of the weight's normalised gradients since the last report, and of its momentum. */
 static enum oct_status read_update(
-    struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
+    struct oct_trainer *t, const struct oct_param *weight, struct oct_layer_record *row)
 {
-    const struct oct_product *product = node->self;
-    const struct oct_param *weight = &t->graph->params[product->weight];
     int64_t counts[OCT_FIXED_COUNTS];
     if (!weight->codes)
         return OCT_OK;
@@ -362,13 +345,15 @@ static enum oct_status read_update(
 static enum oct_status read_layer(
     struct oct_trainer *t, const struct oct_node *node, struct oct_layer_record *row)
 {
+    const struct oct_product *product = node->self;
+    const struct oct_param *weight = &t->graph->params[product->weight];
     const struct oct_value *y = &t->graph->values[node->out];
     double elements =
         (double)oct_value_elements(y) * (double)t->steps_counted * t->options.grad_accum_steps;
     int64_t counts[2];
 
-    OCT_TRY(read_barrier(t, node, row));
-    OCT_TRY(read_update(t, node, row));
+    OCT_TRY(read_barrier(t, weight->barrier, &row->barrier_share));
+    OCT_TRY(read_update(t, weight, row));
     if (!y->pre)
         return OCT_OK;
     OCT_TRY(read_counts(t, y->pre, counts));
@@ -380,7 +365,7 @@ static enum oct_status read_layer(
     if (y->pre->need_channel && y->pre->channel_range.count > 1)
         OCT_TRY(read_channels(t, y->pre, y->c, row));
     OCT_TRY(read_forward(t, y->pre, elements, row));
-    OCT_TRY(read_activation_barrier(t, y->pre, row));
+    OCT_TRY(read_barrier(t, y->pre->barrier, &row->activation_barrier_share));
     return read_search(t, y->pre, row);
 }
 
