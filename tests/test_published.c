@@ -513,11 +513,11 @@ Test(published, reports_show_the_mechanism)
     cr_expect(isnan(rows[1].activation_barrier_share));
     o.scheme_opt = "lam_a=1e-3";
     health_of(&o, 10, rows);
-    for (int i = 0; i < 9; i++)
-        cr_expect(strstr(rows[i].layer, "downsample") ? isnan(rows[i].activation_barrier_share)
-                                                      : rows[i].activation_barrier_share > 0.0 &&
-                                                            rows[i].activation_barrier_share < 1.0,
-            "%s: %g", rows[i].layer, rows[i].activation_barrier_share);
+    int barred_rows = 0;
+    for (int i = 0; i < 10; i++) /* those in front of a ReLU */
+        barred_rows +=
+            rows[i].activation_barrier_share > 0.0 && rows[i].activation_barrier_share < 1.0;
+    cr_expect_eq(barred_rows, 7);
 }
 
 /* --- the barrier on activations --- */
