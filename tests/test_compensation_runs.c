@@ -1,13 +1,12 @@
 /* fqat with compensation=on in a network: what it adds to, what its gradients are made of, how its
  * parameters move, and what evaluation does. */
 #include "oracle/oracle_ops.h"
-#include "support/mirror.h"
+#include "support/followed.h"
 #include "support/runs.h"
 #include "train/trainer.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { CONVOLUTIONS = 9 }; /* of resnet8 */
@@ -111,6 +110,7 @@ static bool ends_with(const char *name, const char *end)
 /* mu and offset decay by 0.1, alpha by nothing, whatever weight decay the run has. */
 Test(compensation_runs, parameters_have_a_decay_of_their_own)
 {
+    static struct kept_params kept;
     static const struct oct_optimiser optimiser = {.momentum = 0.9f, .weight_decay = 0.01f};
     const struct oct_options o = options();
     struct oct_step_result step;
@@ -118,35 +118,25 @@ Test(compensation_runs, parameters_have_a_decay_of_their_own)
     int checked[2] = {0, 0};
     cr_assert_eq(oct_trainer_step(t, &step), OCT_OK, "%s", oct_last_error());
     const struct oct_graph *g = t->graph;
-    struct oct_param *kept = calloc((size_t)g->param_count, sizeof *kept);
-    for (int i = 0; i < g->param_count; i++) {
-        const struct oct_param *p = &g->params[i];
-        float *both = malloc(8 * (size_t)p->count);
-        memcpy(both, p->value->data, 4 * (size_t)p->count);
-        memcpy(both + p->count, p->momentum->data, 4 * (size_t)p->count);
-        kept[i].value = (struct oct_buffer *)both;
-    }
+    kept_params_take(&kept, g);
     cr_assert_eq(oct_graph_update(t->graph, &optimiser), OCT_OK, "%s", oct_last_error());
     for (int i = 0; i < g->param_count; i++) {
         const struct oct_param *p = &g->params[i];
-        float *both = (float *)kept[i].value;
         const bool decays = !ends_with(p->name, ".alpha");
         const struct oct_sgd_args a = {.count = p->count,
-            .w = both,
-            .momentum = both + p->count,
+            .w = kept.w[i],
+            .momentum = kept.momentum[i],
             .dw = p->grad->data,
             .step = g->step->data,
             .mu = 0.9f,
             .weight_decay = decays ? 0.1f : 0.0f};
-        if (strstr(p->name, ".compensation.")) {
-            oracle_sgd(&a);
-            cr_expect_arr_eq(p->value->data, both, 4 * (size_t)p->count, "%s", p->name);
-            checked[decays]++;
-        }
-        free(both);
+        if (!strstr(p->name, ".compensation."))
+            continue;
+        oracle_sgd(&a);
+        kept_params_expect(&kept, g, i);
+        checked[decays]++;
     }
     cr_expect(checked[0] == CONVOLUTIONS && checked[1] == 2 * CONVOLUTIONS);
-    free(kept);
     oct_trainer_close(t);
 }
 
